@@ -1,0 +1,57 @@
+# redis-infer: build, demo and tests. `make help` lists the targets.
+# Every target does the set-up it needs; there is one profile, release, because llama.cpp takes minutes for each.
+
+SHELL := bash
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+.PHONY: help build demo serve test test-unit test-redis lint bench setup models clean setup-build setup-run
+
+# Where things are: cache, cargo target folder, redis-server, models.
+ENV := set -eu; . scripts/env.sh;
+
+build: setup-build ## compile the module and the companion program (default)
+	@$(ENV) cargo build --release --workspace
+	@$(ENV) say "built $$(module_path)"
+
+demo: setup-run build models ## ask three questions about this project's own source code, in a server that is then stopped
+	@scripts/demo.sh
+
+serve: setup-run build models ## keep such a server running in the foreground; PORT=6379, data in data/
+	@PORT="$(PORT)" scripts/serve.sh
+
+test: setup build models ## run every test; ARGS="..." goes to cargo test
+	@$(ENV) export_test_env; cargo test --release --workspace $(ARGS)
+
+test-unit: setup-build ## run the tests that need neither a server nor a model
+	@$(ENV) cargo test --release --workspace --lib --bins --test layering $(ARGS)
+
+test-redis: setup build models ## run the tests against real servers only
+	@$(ENV) export_test_env; cargo test --release --workspace --test server $(ARGS)
+
+lint: setup-build ## formatting, clippy, rustdoc and, when it is installed, shellcheck: a warning is an error
+	@$(ENV) cargo fmt --all --check
+	@$(ENV) cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(ENV) RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+	@$(ENV) if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh .ci/run; \
+	    else say "shellcheck is not installed: the shell scripts were not checked"; fi
+
+bench: setup-run build models ## tokens per second with 1, 2 and 4 clients, and PING meanwhile; MAXTOKENS=256
+	@scripts/bench.sh
+
+setup: ## install and fetch what building, running and testing need (root and apt; otherwise it says what to install)
+	@scripts/setup.sh test
+
+models: ## fetch the models and convert MiniLM to GGUF; needs the build
+	@scripts/models.sh
+
+clean: ## remove what was compiled; downloads, models and data/ stay
+	@$(ENV) cargo clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup-build:
+	@scripts/setup.sh build
+
+setup-run:
+	@scripts/setup.sh run

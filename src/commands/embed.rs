@@ -1,0 +1,62 @@
+//! `INFER.EMBED`: texts to vectors.
+
+use redis_module::Context;
+
+use super::runtime::{engine, queue_limit};
+use super::waiting::{Embedding, block};
+use crate::engine::{EngineError, Purpose, Ticket};
+use crate::logic::options::{Embed, EmbedFormat};
+use crate::logic::vector;
+use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::reply::{Failure, Value};
+
+/// How a vector is cut, scaled and rendered.
+#[derive(Clone, Copy)]
+struct Shape {
+    format: EmbedFormat,
+    dim: usize,
+    normalize: bool,
+}
+
+/* INFER.EMBED model count text [text ...] [FORMAT FP32|VALUES] [DIM n] [NONORM] [PREFIX s] */
+/// One vector per text, L2-normalised; FP32 blobs are what VADD and VSIM take as FP32.
+pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = Embed::parse(args)?;
+    refuse_blocking(ctx, "INFER.EMBED")?;
+    let served = engine()?.find_for(request.model, Purpose::Embedding)?;
+    let has = served.model.facts.embedding_dim as usize;
+    let dim = request.dim.map_or(has, |dim| dim as usize);
+    if dim > has {
+        return Err(EngineError::TooManyDimensions { name: request.model.to_owned(), asked: dim, has }.into());
+    }
+    let shape = Shape { format: request.format, dim, normalize: request.normalize };
+    let prefix = request.prefix.unwrap_or_default();
+    let texts: Vec<String> = request.texts.iter().map(|text| format!("{prefix}{text}")).collect();
+
+    let permit = served.permit(queue_limit())?;
+    let pending = block(ctx, "INFER.EMBED")?;
+    let embedding =
+        Embedding { served, permit, ticket: Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() } };
+    engine()?.run(move || {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        embedding.run(&texts, move |vectors| {
+            let reply = vectors.map(|vectors| Value::Array(vectors.into_iter().map(|v| shape.render(v)).collect()));
+            pending.finish(reply.map_err(Failure::from));
+        });
+    })?;
+    Ok(Outcome::Pending)
+}
+
+impl Shape {
+    /// Cut first, then scale: that is how models trained for shorter vectors are meant to be used.
+    fn render(self, mut vector: Vec<f32>) -> Value {
+        vector.truncate(self.dim);
+        if self.normalize {
+            vector::l2_normalize(&mut vector);
+        }
+        match self.format {
+            EmbedFormat::Fp32 => Value::Bulk(vector::to_fp32(&vector)),
+            EmbedFormat::Values => Value::Array(vector.into_iter().map(|x| Value::Double(f64::from(x))).collect()),
+        }
+    }
+}

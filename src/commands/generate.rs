@@ -1,0 +1,68 @@
+//! `INFER.GENERATE`: text that continues a prompt.
+
+use redis_module::Context;
+
+use super::runtime::engine;
+use super::waiting::{WaitingForText, stats};
+use crate::engine::{EngineError, Generation, Purpose, Served};
+use crate::logic::options::Generate;
+use crate::logic::prompt::{Message, Role, Segment};
+use crate::logic::token_blob;
+use crate::redis_api::entry::Outcome;
+use crate::redis_api::keyspace::Keyspace;
+use crate::redis_api::reply::{Failure, Value};
+
+/* INFER.GENERATE model numkeys [key ...] [TEXT prompt | BLOB tokens] [RAW] [generation options] */
+/// The prompt is the tokens of the keys, then TEXT or BLOB. It is sent as the message of a user in the model's chat format, or as it is with RAW.
+pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = Generate::parse(args)?;
+    let served = engine()?.find_for(request.model, Purpose::Generation)?;
+    let content = copy_prompt(ctx, &request, &served)?;
+    let (raw, with_stats) = (request.raw, request.options.with_stats);
+    let waiting = WaitingForText::begin(ctx, "INFER.GENERATE", served, request.options)?;
+    engine()?.run(move || {
+        let prompt = prompt(&waiting.served, content, raw);
+        waiting.generate(prompt, move |generation, served| reply(generation, served, with_stats));
+    })?;
+    Ok(Outcome::Pending)
+}
+
+/// Copies the prompt out of the keyspace while the lock is held, and checks its tokens.
+fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result<Vec<Segment>, Failure> {
+    let keyspace = Keyspace::of(ctx);
+    let mut segments = Vec::new();
+    for key in &request.keys {
+        segments.push(Segment::Tokens(keyspace.token_key(key)?));
+    }
+    if let Some(blob) = request.blob {
+        segments.push(Segment::Tokens(
+            token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?,
+        ));
+    }
+    if let Some(text) = request.text {
+        segments.push(Segment::Text(text.to_owned()));
+    }
+    for segment in &segments {
+        if let Segment::Tokens(tokens) = segment {
+            served.model.check_tokens(tokens)?;
+        }
+    }
+    Ok(segments)
+}
+
+fn prompt(served: &Served, content: Vec<Segment>, raw: bool) -> Result<Vec<Segment>, EngineError> {
+    if raw {
+        return Ok(content);
+    }
+    served.model.chat_prompt(&[Message { role: Role::User, content }])
+}
+
+fn reply(generation: Generation, served: &Served, with_stats: bool) -> Value {
+    if !with_stats {
+        return Value::from(generation.text);
+    }
+    let stats = stats(&generation, served);
+    let mut fields = vec![("text", Value::from(generation.text))];
+    fields.extend(stats);
+    Value::Map(fields)
+}

@@ -1,0 +1,32 @@
+//! `INFER.LOAD` and `INFER.UNLOAD`: models in and out of memory.
+
+use redis_module::Context;
+
+use super::runtime::engine;
+use super::waiting::block;
+use crate::logic::options::{LoadOptions, ModelName};
+use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::reply::{Failure, Value};
+
+/* INFER.LOAD name path [TYPE AUTO|GENERATE|EMBED] [CTX n] [PARALLEL n] [WORKERS n|AUTO] [THREADS n|AUTO] [KVTYPE F16|Q8_0] [GPULAYERS n]
+[POOLING MEAN|CLS|LAST] [NOMMAP] [MLOCK] */
+/// Loads a GGUF file; the client waits until the model can be used, other clients do not.
+pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let options = LoadOptions::parse(args)?;
+    refuse_blocking(ctx, "INFER.LOAD")?;
+    let engine = engine()?;
+    let pending = block(ctx, "INFER.LOAD")?;
+    engine.load(options, Box::new(move |loaded| pending.finish(loaded.map(|()| Value::OK).map_err(Failure::from))));
+    Ok(Outcome::Pending)
+}
+
+/* INFER.UNLOAD name */
+/// Takes a model out of service; answers when its requests are answered and its memory is free.
+pub fn unload(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let ModelName { name } = ModelName::parse(args)?;
+    refuse_blocking(ctx, "INFER.UNLOAD")?;
+    let engine = engine()?;
+    let pending = block(ctx, "INFER.UNLOAD")?;
+    engine.unload(name, Box::new(move |unloaded| pending.finish(unloaded.map(|()| Value::OK).map_err(Failure::from))));
+    Ok(Outcome::Pending)
+}

@@ -1,0 +1,31 @@
+//! One file per command: its syntax, what it checks on the main thread, which engine steps it takes, and the shape of its reply.
+//!
+//! A handler runs under Redis' lock and may only copy and check; everything that takes longer than that happens on engine threads, which hand the result to the
+//! `PendingReply` of the blocked client.
+
+mod debug;
+mod embed;
+mod failure;
+mod generate;
+mod index;
+mod ingest;
+mod load;
+mod models;
+mod rag;
+mod retrieval;
+mod runtime;
+mod search;
+mod tokens;
+mod waiting;
+
+pub use debug::debug;
+pub use embed::embed;
+pub use generate::generate;
+pub use index::index;
+pub use ingest::ingest;
+pub use load::{load, unload};
+pub use models::{model, models};
+pub use rag::rag;
+pub use runtime::{start, stop};
+pub use search::search;
+pub use tokens::{detokenize, tokenize, tokenize_store};

@@ -1,0 +1,73 @@
+//! `INFER.MODELS` and `INFER.MODEL`: what is loaded.
+
+use redis_module::Context;
+
+use super::runtime::engine;
+use crate::engine::{EngineError, Listing, Purpose, Served};
+use crate::logic::args::Args;
+use crate::logic::options::{LoadOptions, ModelName};
+use crate::redis_api::entry::Outcome;
+use crate::redis_api::reply::{Failure, Value};
+
+/* INFER.MODELS */
+/// All models, loading and ready, in the order of their names.
+pub fn models(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    Args::new("INFER.MODELS", args).end()?;
+    let models = engine()?.list().iter().map(|(name, listing)| Value::Map(summary(name, listing))).collect();
+    Ok(Outcome::Reply(Value::Array(models)))
+}
+
+/* INFER.MODEL name */
+/// Everything known about one model.
+pub fn model(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let ModelName { name } = ModelName::parse(args)?;
+    let found = engine()?.list().into_iter().find(|(listed, _)| listed == name);
+    let (name, listing) = found.ok_or_else(|| EngineError::NoModel(name.to_owned()))?;
+    let mut fields = summary(&name, &listing);
+    if let Listing::Ready(served) = &listing {
+        fields.extend(details(served));
+    }
+    Ok(Outcome::Reply(Value::Map(fields)))
+}
+
+fn summary(name: &str, listing: &Listing) -> Vec<(&'static str, Value)> {
+    let (kind, state, options): (_, _, &LoadOptions) = match listing {
+        Listing::Loading(options, _) => (options.kind.name(), "loading", options),
+        Listing::Ready(served) => (served.model.purpose.name(), "ready", &served.options),
+    };
+    let mut fields = vec![
+        ("name", Value::from(name)),
+        ("type", Value::from(kind)),
+        ("state", Value::from(state)),
+        ("path", Value::from(options.path.as_str())),
+    ];
+    match listing {
+        Listing::Loading(_, since) => fields.push(("loading_seconds", Value::Double(since.elapsed().as_secs_f64()))),
+        Listing::Ready(served) => fields.push(("requests", Value::from(served.requests()))),
+    }
+    fields
+}
+
+fn details(served: &Served) -> Vec<(&'static str, Value)> {
+    let facts = &served.model.facts;
+    let mut fields = vec![
+        ("architecture", Value::from(facts.architecture.as_str())),
+        ("parameters", Value::from(facts.parameters)),
+        ("size_bytes", Value::from(facts.size_bytes)),
+        ("train_context", Value::from(facts.train_context)),
+        ("context", Value::from(served.context)),
+        ("workers", Value::from(served.layout.workers)),
+        ("threads", Value::from(served.layout.threads)),
+        ("vocabulary", Value::from(facts.vocabulary)),
+        ("tokenizer", Value::from(facts.tokenizer.as_str())),
+    ];
+    match served.model.purpose {
+        Purpose::Generation => {
+            fields.push(("parallel", Value::from(served.options.parallel)));
+            fields.push(("kv_type", Value::from(served.options.kv_type.name())));
+            fields.push(("chat_template", Value::from(if served.model.has_template() { "yes" } else { "no" })));
+        }
+        Purpose::Embedding => fields.push(("dimensions", Value::from(facts.embedding_dim))),
+    }
+    fields
+}

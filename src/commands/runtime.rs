@@ -1,0 +1,52 @@
+//! The engine of this process: made when the module is loaded, ended when the server stops or the module is unloaded.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, EngineError, EngineSettings, system_info};
+use crate::redis_api::{config, keyspace_thread};
+
+static ENGINE: RwLock<Option<Arc<Engine>>> = RwLock::new(None);
+
+/// How long a shutdown waits for threads that are inside llama.cpp. Redis itself has saved its data by then.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Makes the engine. It has no threads until the first model is loaded, so that a refused load of the module leaves nothing behind.
+pub fn start() {
+    log::info!(
+        "redis-infer {} ({}), llama-cpp-sys-2 {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("REDIS_INFER_COMMIT"),
+        env!("REDIS_INFER_LLAMA_VERSION"),
+        system_info()
+    );
+    let cpus = u32::try_from(num_cpus::get()).unwrap_or(1);
+    let nice = config::snapshot().nice;
+    *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(Engine::new(EngineSettings { nice, cpus }));
+}
+
+/// Ends all work and all threads. What has not ended after the patience is left behind and named in the log.
+pub fn stop() {
+    let engine = ENGINE.write().unwrap_or_else(PoisonError::into_inner).take();
+    let ended = engine.is_none_or(|engine| engine.stop(Instant::now() + STOP_PATIENCE));
+    keyspace_thread::stop();
+    if !ended {
+        log::warn!("some threads were still busy after {} ms and were left behind", STOP_PATIENCE.as_millis());
+    }
+}
+
+/// Whether `INFER.DEBUG` may be used: only when the server was started with `REDIS_INFER_DEBUG=1` in its environment.
+pub(super) fn debug_commands_enabled() -> bool {
+    std::env::var_os("REDIS_INFER_DEBUG").is_some_and(|value| value == "1")
+}
+
+/// The engine, for a command that needs it.
+pub(super) fn engine() -> Result<Arc<Engine>, EngineError> {
+    let engine = ENGINE.read().unwrap_or_else(PoisonError::into_inner).clone();
+    engine.ok_or(EngineError::Cancelled("the server is stopping"))
+}
+
+/// Requests that may wait for one model.
+pub(super) fn queue_limit() -> usize {
+    config::snapshot().queue_limit
+}

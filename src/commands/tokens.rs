@@ -1,0 +1,73 @@
+//! `INFER.TOKENIZE`, `INFER.TOKENIZESTORE`, `INFER.DETOKENIZE`: between text and token ids.
+
+use redis_module::Context;
+
+use super::runtime::engine;
+use super::waiting::{answer_from_desk, block};
+use crate::engine::Special;
+use crate::logic::options::{Detokenize, Tokenize, TokenizeStore};
+use crate::logic::token_blob;
+use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::keyspace::Keyspace;
+use crate::redis_api::reply::{Answer, Failure, Value};
+
+/* INFER.TOKENIZE model text [NOSPECIAL] */
+/// The token ids of a text, with the begin and end tokens the model asks for unless NOSPECIAL is given.
+pub fn tokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = Tokenize::parse(args)?;
+    refuse_blocking(ctx, "INFER.TOKENIZE")?;
+    let served = engine()?.find(request.model)?;
+    let special = if request.special { Special::Add } else { Special::None };
+    let text = request.text.to_owned();
+    let pending = block(ctx, "INFER.TOKENIZE")?;
+    answer_from_desk(pending, move || {
+        let tokens = served.model.tokenize(&text, special)?;
+        Ok(Value::Array(tokens.into_iter().map(Value::from).collect()))
+    })?;
+    Ok(Outcome::Pending)
+}
+
+/* INFER.TOKENIZESTORE key model text [EX seconds] */
+/// Stores the token ids of a text, without begin and end tokens, as packed little-endian u32.
+pub fn tokenize_store(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = TokenizeStore::parse(args)?;
+    refuse_blocking(ctx, "INFER.TOKENIZESTORE")?;
+    let served = engine()?.find(request.model)?;
+    let (key, text, expire) = (request.key.to_vec(), request.text.to_owned(), request.expire);
+    let pending = block(ctx, "INFER.TOKENIZESTORE")?;
+    engine()?.run(move || match served.model.tokenize(&text, Special::None) {
+        Ok(tokens) => pending.finish_with(move |ctx| store(ctx, &key, &tokens, expire)),
+        Err(error) => pending.finish(Err(error.into())),
+    })?;
+    Ok(Outcome::Pending)
+}
+
+fn store(ctx: &Context, key: &[u8], tokens: &[u32], expire: Option<u64>) -> Answer {
+    let blob = token_blob::encode(tokens);
+    let seconds = expire.map(|seconds| seconds.to_string());
+    let mut args: Vec<&[u8]> = vec![key, &blob];
+    if let Some(seconds) = &seconds {
+        args.extend([b"EX".as_slice(), seconds.as_bytes()]);
+    }
+    Keyspace::of(ctx).write("SET", &args)?;
+    Ok(Value::from(tokens.len()))
+}
+
+/* INFER.DETOKENIZE model numkeys [key ...] [BLOB tokens] */
+/// The text of stored tokens: the keys in their order, then BLOB. Special tokens are left out.
+pub fn detokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = Detokenize::parse(args)?;
+    refuse_blocking(ctx, "INFER.DETOKENIZE")?;
+    let served = engine()?.find(request.model)?;
+    let keyspace = Keyspace::of(ctx);
+    let mut tokens = Vec::new();
+    for key in &request.keys {
+        tokens.append(&mut keyspace.token_key(key)?);
+    }
+    if let Some(blob) = request.blob {
+        tokens.append(&mut token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?);
+    }
+    let pending = block(ctx, "INFER.DETOKENIZE")?;
+    answer_from_desk(pending, move || Ok(Value::from(served.model.detokenize(&tokens)?)))?;
+    Ok(Outcome::Pending)
+}

@@ -1,0 +1,128 @@
+//! A blocked client that waits for a model: its place in the queue, its cancel flag, its reply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use redis_module::Context;
+
+use super::runtime::{engine, queue_limit};
+use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, Served, Ticket};
+use crate::logic::options::GenerateOptions;
+use crate::logic::prompt::Segment;
+use crate::redis_api::entry::refuse_blocking;
+use crate::redis_api::pending::{BlockOptions, PendingReply};
+use crate::redis_api::reply::{Answer, Failure, Value};
+
+/// Blocks the client of a command that has no time limit of its own.
+pub(super) fn block(ctx: &Context, command: &'static str) -> Result<PendingReply, Failure> {
+    let options =
+        BlockOptions { command, timeout: None, on_timeout: Box::new(|| "the command took too long".to_owned()) };
+    PendingReply::block(ctx, options)
+}
+
+/// Runs `work` off the main thread and answers `pending` with its result.
+pub(super) fn answer_from_desk(
+    pending: PendingReply,
+    work: impl FnOnce() -> Answer + Send + 'static,
+) -> Result<(), EngineError> {
+    engine()?.run(move || pending.finish(work()))
+}
+
+/// A client that waits for generated text.
+#[derive(Debug)]
+pub(super) struct WaitingForText {
+    pub served: Arc<Served>,
+    pub pending: PendingReply,
+    pub ticket: Ticket,
+    options: GenerateOptions,
+    arrived: Instant,
+    permit: Permit,
+}
+
+impl WaitingForText {
+    /// Takes a place in the queue of `served`, then blocks the client.
+    pub(super) fn begin(
+        ctx: &Context,
+        command: &'static str,
+        served: Arc<Served>,
+        options: GenerateOptions,
+    ) -> Result<Self, Failure> {
+        refuse_blocking(ctx, command)?;
+        let permit = served.permit(queue_limit())?;
+        let generated = Arc::new(AtomicU32::new(0));
+        let (progress, timeout, max_tokens) = (Arc::clone(&generated), options.timeout, options.max_tokens);
+        let on_timeout = move || {
+            let (waited, done) = (timeout.unwrap_or_default().as_millis(), progress.load(Ordering::Relaxed));
+            format!(
+                "after {waited} ms with {done} of at most {max_tokens} tokens generated; raise TIMEOUT or lower MAXTOKENS"
+            )
+        };
+        let pending = PendingReply::block(ctx, BlockOptions { command, timeout, on_timeout: Box::new(on_timeout) })?;
+        let ticket = Ticket { cancelled: pending.cancel_flag(), generated };
+        Ok(Self { served, pending, ticket, options, arrived: Instant::now(), permit })
+    }
+
+    /// Tokenizes the prompt and queues it; `shape` turns the result into the reply. Not on the main thread.
+    pub(super) fn generate(
+        self,
+        prompt: Result<Vec<Segment>, EngineError>,
+        shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
+    ) {
+        let Self { served, pending, ticket, options, arrived, permit } = self;
+        let encoded = prompt.and_then(|segments| served.model.encode(&segments));
+        let tokens = match encoded {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                drop(permit);
+                return pending.finish(Err(error.into()));
+            }
+        };
+        let model = Arc::clone(&served);
+        let done = Box::new(move |result: Result<Generation, EngineError>| {
+            pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
+        });
+        served.generate(GenerateJob { prompt: tokens, options, ticket, arrived, permit, done });
+    }
+}
+
+/// Embeds texts for a step that goes on with the vectors, L2-normalised. Not on the main thread.
+pub(super) struct Embedding {
+    pub served: Arc<Served>,
+    pub permit: Permit,
+    pub ticket: Ticket,
+}
+
+impl Embedding {
+    /// Tokenizes `texts`, each with the model's own begin and end tokens, and queues them as one job.
+    pub(super) fn run(self, texts: &[&str], done: impl FnOnce(Result<Vec<Vec<f32>>, EngineError>) + Send + 'static) {
+        let model = &self.served.model;
+        let tokenized: Result<Vec<Vec<u32>>, EngineError> =
+            texts.iter().map(|text| model.tokenize(text, crate::engine::Special::Add)).collect();
+        match tokenized {
+            Ok(texts) => {
+                self.served.embed(EmbedJob { texts, ticket: self.ticket, permit: self.permit, done: Box::new(done) })
+            }
+            Err(error) => {
+                drop(self.permit);
+                done(Err(error));
+            }
+        }
+    }
+}
+
+/// The fields that `WITHSTATS` adds. Times in microseconds.
+pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static str, Value)> {
+    let us = |duration: std::time::Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    vec![
+        ("finish_reason", Value::from(generation.finish_reason.name())),
+        ("prompt_tokens", Value::from(generation.prompt_tokens)),
+        ("completion_tokens", Value::from(generation.completion_tokens)),
+        ("queue_us", us(generation.queued)),
+        ("prefill_us", us(generation.prefill)),
+        ("decode_us", us(generation.decode)),
+        ("ttft_us", us(generation.queued + generation.prefill)),
+        ("model", Value::from(served.model.name.as_str())),
+        ("seed", Value::from(generation.seed)),
+    ]
+}

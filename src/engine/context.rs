@@ -1,0 +1,283 @@
+//! One `llama_context`: the KV cache and compute buffers of one worker thread. The only place where batches are filled.
+//!
+//! A context belongs to one thread at a time. The weights it reads outlive it: it holds the model. llama.cpp aborts the process on a batch that is too
+//! large, on sequence ids out of range and on missing outputs, so every bound is checked here before the call.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use llama_cpp_sys_2 as sys;
+
+use super::error::EngineError;
+use super::model::Model;
+use super::{llama_log, trampoline};
+use crate::logic::options::{KvType, Pooling};
+
+/// What a context is made for and how large it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ContextSpec {
+    /// Tokens of one sequence.
+    pub context: u32,
+    /// Sequences side by side.
+    pub sequences: u32,
+    /// Tokens of one decode call, at most.
+    pub batch: u32,
+    /// Threads that compute.
+    pub threads: u32,
+    /// Type of keys and values in the cache.
+    pub kv_type: KvType,
+    /// `None` for generation; for embeddings the pooling, or `Some(None)` for the model's own.
+    pub embedding: Option<Option<Pooling>>,
+}
+
+/// Result of a decode call that llama.cpp accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// Outputs are ready.
+    Done,
+    /// The abort switch was thrown; the sequences of the batch are in an unknown state.
+    Aborted,
+}
+
+/// Ends a running decode call: thrown when nobody waits for its result any more.
+#[derive(Debug, Default)]
+pub(super) struct AbortSwitch {
+    /// The whole engine stops.
+    pub stop: Arc<AtomicBool>,
+    /// Cancel flags of the requests in the running batch.
+    pub requests: Mutex<Vec<Arc<AtomicBool>>>,
+}
+
+impl AbortSwitch {
+    fn thrown(&self) -> bool {
+        if self.stop.load(Ordering::Relaxed) {
+            return true;
+        }
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        !requests.is_empty() && requests.iter().all(|cancelled| cancelled.load(Ordering::Relaxed))
+    }
+}
+
+/// Tokens to decode, in llama.cpp's structure-of-arrays form. Buffers are kept from step to step.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    tokens: Vec<i32>,
+    positions: Vec<i32>,
+    sequence_counts: Vec<i32>,
+    sequences: Vec<i32>,
+    outputs: Vec<i8>,
+}
+
+impl Batch {
+    pub(super) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequence_counts.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    pub(super) fn push(&mut self, token: u32, position: u32, sequence: u32, output: bool) {
+        self.tokens.push(token.cast_signed());
+        self.positions.push(position.cast_signed());
+        self.sequence_counts.push(1);
+        self.sequences.push(sequence.cast_signed());
+        self.outputs.push(i8::from(output));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// An owned `llama_context`.
+#[derive(Debug)]
+pub(super) struct Context {
+    ptr: NonNull<sys::llama_context>,
+    /// Read by llama.cpp's abort callback; boxed behind an `Arc`, so its address stays.
+    abort: Arc<AbortSwitch>,
+    spec: ContextSpec,
+    /// Keeps the weights alive for as long as `ptr`.
+    model: Arc<Model>,
+}
+
+// SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut self` or results of it.
+unsafe impl Send for Context {}
+
+/// Making a context changes fields of the model without a lock (llama-cpp-2 notes it as unsound), so it is done one at a time.
+static CREATION: Mutex<()> = Mutex::new(());
+
+impl Context {
+    /// # Errors
+    /// `OOM` when llama.cpp cannot make the context; its own reason is in the text.
+    pub(super) fn new(model: Arc<Model>, spec: ContextSpec, abort: Arc<AbortSwitch>) -> Result<Self, EngineError> {
+        let params = params(&spec, &abort);
+        llama_log::take_last_error();
+        let created = {
+            let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
+            unsafe { sys::llama_init_from_model(model.as_ptr(), params) }
+        };
+        let Some(ptr) = NonNull::new(created) else {
+            let reason = llama_log::take_last_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
+            return Err(EngineError::OutOfMemory(format!(
+                "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
+                spec.sequences, spec.context, model.name
+            )));
+        };
+        Ok(Self { ptr, abort, spec, model })
+    }
+
+    /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
+    pub(super) fn sequence_capacity(&self) -> u32 {
+        // SAFETY: the context is live.
+        unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
+    }
+
+    /// Whether the context turns each sequence into one vector.
+    pub(super) fn pools(&self) -> bool {
+        // SAFETY: the context is live.
+        let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
+        pooling != sys::LLAMA_POOLING_TYPE_NONE && pooling != sys::LLAMA_POOLING_TYPE_UNSPECIFIED
+    }
+
+    /// Runs the model over `batch`.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the batch breaks a bound or llama.cpp refuses it.
+    pub(super) fn decode(&mut self, batch: &mut Batch) -> Result<Decoded, EngineError> {
+        let count = batch.len();
+        let capacity = self.spec.batch as usize;
+        let sequences_ok = batch.sequences.iter().all(|&s| u32::try_from(s).is_ok_and(|s| s < self.spec.sequences));
+        if count == 0 || count > capacity || !sequences_ok {
+            return Err(EngineError::Internal(format!(
+                "a batch of {count} tokens does not fit a context made for {capacity}"
+            )));
+        }
+        self.model.check_tokens(bytemuck::cast_slice(&batch.tokens))?;
+        let mut sequence_ptrs: Vec<*mut i32> = batch.sequences.iter_mut().map(std::ptr::from_mut).collect();
+        let raw = sys::llama_batch {
+            n_tokens: i32::try_from(count).unwrap_or(i32::MAX),
+            token: batch.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: batch.positions.as_mut_ptr(),
+            n_seq_id: batch.sequence_counts.as_mut_ptr(),
+            seq_id: sequence_ptrs.as_mut_ptr(),
+            logits: batch.outputs.as_mut_ptr(),
+        };
+        // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through the call.
+        let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) }?;
+        match status {
+            0 => Ok(Decoded::Done),
+            2 => Ok(Decoded::Aborted),
+            _ if self.abort.thrown() => Ok(Decoded::Aborted),
+            status => Err(EngineError::Internal(format!("llama_decode returned {status} for {count} tokens"))),
+        }
+    }
+
+    /// Logits of the batch's token `index`, one per id of the vocabulary; `None` when that token was not marked as output.
+    pub(super) fn logits(&mut self, index: usize) -> Option<&[f32]> {
+        let index = i32::try_from(index).ok()?;
+        // SAFETY: the context is live; an index without output gives null.
+        let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), index) };
+        // SAFETY: llama.cpp keeps one row of `vocabulary` floats per output until the next decode, which needs `&mut self`.
+        (!logits.is_null()).then(|| unsafe { std::slice::from_raw_parts(logits, self.model.facts.vocabulary as usize) })
+    }
+
+    /// The pooled embedding of a sequence of the last batch.
+    pub(super) fn embedding(&mut self, sequence: u32) -> Option<&[f32]> {
+        // SAFETY: the context is live; an unknown sequence gives null.
+        let embedding = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
+        // SAFETY: with pooling each sequence has one row of `embedding_dim` floats until the next decode, which needs `&mut self`.
+        (!embedding.is_null())
+            .then(|| unsafe { std::slice::from_raw_parts(embedding, self.model.facts.embedding_dim as usize) })
+    }
+
+    /// Forgets one sequence.
+    pub(super) fn clear_sequence(&mut self, sequence: u32) {
+        if sequence < self.spec.sequences
+            && let Some(memory) = self.memory()
+        {
+            // SAFETY: the sequence id is in range; -1, -1 is the whole sequence, which every kind of memory can remove.
+            unsafe { sys::llama_memory_seq_rm(memory, sequence.cast_signed(), -1, -1) };
+        }
+    }
+
+    /// Forgets every sequence.
+    pub(super) fn clear(&mut self) {
+        if let Some(memory) = self.memory() {
+            // SAFETY: the context is live; `false` keeps the buffers as they are and only frees the cells.
+            unsafe { sys::llama_memory_clear(memory, false) };
+        }
+    }
+
+    /// `None` for encoders, which keep nothing between calls.
+    fn memory(&mut self) -> Option<sys::llama_memory_t> {
+        // SAFETY: the context is live.
+        let memory = unsafe { sys::llama_get_memory(self.ptr.as_ptr()) };
+        (!memory.is_null()).then_some(memory)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: made by llama_init_from_model and not used afterwards.
+        unsafe { sys::llama_free(self.ptr.as_ptr()) };
+    }
+}
+
+/// Called by ggml between the nodes of a graph, on the thread that decodes.
+extern "C" fn on_abort_check(switch: *mut c_void) -> bool {
+    // SAFETY: `switch` is the `AbortSwitch` that the context keeps alive.
+    let switch = unsafe { &*switch.cast::<AbortSwitch>() };
+    switch.thrown()
+}
+
+fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_params {
+    // SAFETY: returns a plain struct.
+    let mut params = unsafe { sys::llama_context_default_params() };
+    let threads = i32::try_from(spec.threads).unwrap_or(1);
+    params.n_threads = threads;
+    params.n_threads_batch = threads;
+    params.n_batch = spec.batch;
+    params.n_seq_max = spec.sequences;
+    params.abort_callback = Some(on_abort_check);
+    params.abort_callback_data = Arc::as_ptr(abort).cast_mut().cast();
+    if let Some(pooling) = spec.embedding {
+        // An encoder sees the whole batch in one pass, so the physical batch is the logical one. A causal embedder keeps its cells in one buffer.
+        params.embeddings = true;
+        params.n_ctx = spec.batch;
+        params.n_ubatch = spec.batch;
+        params.kv_unified = true;
+        params.pooling_type = pooling_type(pooling);
+    } else {
+        params.n_ctx = spec.context.saturating_mul(spec.sequences);
+        // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end early.
+        params.n_ubatch = spec.batch.min(128);
+        // One row of logits per sequence: the default reserves a row per token of the batch, hundreds of MB for a large vocabulary.
+        params.n_outputs_max = spec.sequences;
+        // A buffer per sequence without flash attention decodes 1.4 to 2 times faster on CPUs than llama.cpp's defaults. A quantised cache needs flash attention.
+        params.kv_unified = false;
+        params.flash_attn_type = if spec.kv_type == KvType::F16 {
+            sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
+        } else {
+            sys::LLAMA_FLASH_ATTN_TYPE_ENABLED
+        };
+        if spec.kv_type == KvType::Q8_0 {
+            params.type_k = sys::GGML_TYPE_Q8_0;
+            params.type_v = sys::GGML_TYPE_Q8_0;
+        }
+    }
+    params
+}
+
+fn pooling_type(pooling: Option<Pooling>) -> sys::llama_pooling_type {
+    match pooling {
+        None => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
+        Some(Pooling::Mean) => sys::LLAMA_POOLING_TYPE_MEAN,
+        Some(Pooling::Cls) => sys::LLAMA_POOLING_TYPE_CLS,
+        Some(Pooling::Last) => sys::LLAMA_POOLING_TYPE_LAST,
+    }
+}

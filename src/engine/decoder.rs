@@ -1,0 +1,104 @@
+//! The seam between the batching loop and llama.cpp: what the loop needs of a model, small enough to be faked in tests.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+
+use super::context::{AbortSwitch, Batch, Context, Decoded};
+use super::error::EngineError;
+use super::model::Model;
+use crate::logic::sched::{Plan, SlotId};
+
+/// Runs the model over planned tokens. One sequence per scheduler slot.
+pub(super) trait Decoder: Send {
+    /// Decodes every entry of `plan` in one call. `requests` are the cancel flags of the sequences in it: when all are set the call may end early.
+    fn decode(
+        &mut self,
+        plan: &Plan,
+        requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<Decoded, EngineError>;
+
+    /// Logits after the last token of entry `entry` of the last plan.
+    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError>;
+
+    /// Forgets what a slot holds.
+    fn clear(&mut self, slot: SlotId);
+
+    /// Forgets everything, after a failure that leaves the state unknown.
+    fn clear_all(&mut self);
+}
+
+/// Text of tokens, as far as the loop needs it.
+pub(super) trait Vocabulary: Send + Sync {
+    /// Appends the bytes of `token`.
+    fn piece(&self, token: u32, text: &mut Vec<u8>) -> Result<(), EngineError>;
+
+    /// Whether generation ends at `token`.
+    fn is_end(&self, token: u32) -> bool;
+}
+
+impl Vocabulary for Model {
+    fn piece(&self, token: u32, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        Model::piece(self, token, text)
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        Model::is_end(self, token)
+    }
+}
+
+/// A [`Decoder`] over a `llama_context`.
+#[derive(Debug)]
+pub(super) struct LlamaDecoder {
+    context: Context,
+    abort: Arc<AbortSwitch>,
+    batch: Batch,
+    /// Index in the batch of the last token of each entry.
+    outputs: Vec<usize>,
+}
+
+impl LlamaDecoder {
+    pub(super) fn new(context: Context, abort: Arc<AbortSwitch>) -> Self {
+        Self { context, abort, batch: Batch::default(), outputs: Vec::new() }
+    }
+}
+
+impl Decoder for LlamaDecoder {
+    fn decode(
+        &mut self,
+        plan: &Plan,
+        requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<Decoded, EngineError> {
+        self.batch.clear();
+        self.outputs.clear();
+        for entry in &plan.entries {
+            let sequence = u32::try_from(entry.slot.index()).unwrap_or(u32::MAX);
+            for (position, (i, &token)) in (entry.first_pos..).zip(entry.tokens.iter().enumerate()) {
+                let last = i + 1 == entry.tokens.len();
+                self.batch.push(token, position, sequence, last && entry.wants_logits);
+            }
+            self.outputs.push(self.batch.len().saturating_sub(1));
+        }
+        {
+            let mut running = self.abort.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            running.clear();
+            running.extend(requests);
+        }
+        self.context.decode(&mut self.batch)
+    }
+
+    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError> {
+        let index = self.outputs.get(entry).copied();
+        index
+            .and_then(|index| self.context.logits(index))
+            .ok_or_else(|| EngineError::Internal(format!("no logits for entry {entry} of the batch")))
+    }
+
+    fn clear(&mut self, slot: SlotId) {
+        self.context.clear_sequence(u32::try_from(slot.index()).unwrap_or(u32::MAX));
+    }
+
+    fn clear_all(&mut self) {
+        self.context.clear();
+    }
+}

@@ -1,0 +1,118 @@
+//! What can go wrong in the engine, each with the stable code that clients see.
+
+/// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// No model answers to this name.
+    #[error("no model '{0}' is loaded; INFER.MODELS lists the loaded ones, INFER.LOAD loads one")]
+    NoModel(String),
+    /// The model is still being loaded.
+    #[error("model '{0}' is still loading; INFER.MODELS shows its state")]
+    ModelLoading(String),
+    /// `INFER.LOAD` of a name in use.
+    #[error("a model named '{0}' is already loaded; choose another name or INFER.UNLOAD it first")]
+    NameTaken(String),
+    /// The file cannot be used as a model.
+    #[error("{0}")]
+    LoadFailed(String),
+    /// The model is of the wrong kind for the command.
+    #[error("model '{name}' is for {is}; this command needs a model for {needs}")]
+    WrongKind {
+        /// Name of the model.
+        name: String,
+        /// What it was loaded for.
+        is: &'static str,
+        /// What the command needs.
+        needs: &'static str,
+    },
+    /// As many requests wait as `infer.queue-limit` allows.
+    #[error("{waiting} requests already wait for model '{name}'; try again later or raise infer.queue-limit")]
+    QueueFull {
+        /// Name of the model, or of the stage that is full.
+        name: String,
+        /// Requests in the queue.
+        waiting: usize,
+    },
+    /// Prompt and answer together are larger than the context of one sequence.
+    #[error(
+        "the prompt has {prompt} tokens and MAXTOKENS is {max_tokens}, but the context of model '{name}' holds {context}; shorten the prompt, lower MAXTOKENS, or load the model with a larger CTX"
+    )]
+    ContextTooSmall {
+        /// Name of the model.
+        name: String,
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        max_tokens: usize,
+        /// Tokens one sequence can hold.
+        context: usize,
+    },
+    /// One text is larger than an embedding model can read at once.
+    #[error("text {index} has {tokens} tokens, but model '{name}' reads at most {context} at once; split the text")]
+    TextTooLong {
+        /// Name of the model.
+        name: String,
+        /// Position of the text in the call, from 1.
+        index: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens the model can read.
+        context: usize,
+    },
+    /// The prompt has no token at all.
+    #[error("the prompt is empty: give a key with tokens, TEXT or BLOB")]
+    EmptyPrompt,
+    /// A token id that the vocabulary does not have.
+    #[error("{0}")]
+    BadTokens(String),
+    /// `DIM` larger than the model's own dimension.
+    #[error("DIM {asked} is larger than the {has} dimensions of model '{name}'")]
+    TooManyDimensions {
+        /// Name of the model.
+        name: String,
+        /// The dimension asked for.
+        asked: usize,
+        /// The model's dimension.
+        has: usize,
+    },
+    /// The model has no usable chat template.
+    #[error("model '{name}' has no usable chat template ({reason}); add RAW to send the prompt as it is")]
+    NoTemplate {
+        /// Name of the model.
+        name: String,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The request was cancelled while it waited or ran.
+    #[error("the request was cancelled ({0})")]
+    Cancelled(&'static str),
+    /// llama.cpp could not allocate what the model needs.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// A bug, in this module or in llama.cpp. The server log has more.
+    #[error("{0}; this is a bug, the server log may say more")]
+    Internal(String),
+}
+
+impl EngineError {
+    /// The stable first word of the error reply.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoModel(_) => "NOMODEL",
+            Self::ModelLoading(_) => "MODELLOADING",
+            Self::LoadFailed(_) => "LOADFAIL",
+            Self::QueueFull { .. } => "QUEUEFULL",
+            Self::ContextTooSmall { .. } | Self::TextTooLong { .. } => "CTXLIMIT",
+            Self::BadTokens(_) => "BADTOKENS",
+            Self::Cancelled(_) => "CANCELLED",
+            Self::OutOfMemory(_) => "OOM",
+            Self::Internal(_) => "INTERNAL",
+            Self::NameTaken(_)
+            | Self::WrongKind { .. }
+            | Self::EmptyPrompt
+            | Self::TooManyDimensions { .. }
+            | Self::NoTemplate { .. } => "ERR",
+        }
+    }
+}

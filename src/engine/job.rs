@@ -1,0 +1,165 @@
+//! What passes between the command layer and the workers: plain owned data, and a sink that is answered exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::EngineError;
+use crate::logic::options::GenerateOptions;
+
+/// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as `redis_api::pending` does.
+pub type Done<T> = Box<dyn FnOnce(Result<T, EngineError>) + Send>;
+
+/// Shared between a request and whoever may end it or asks how far it is.
+#[derive(Debug, Clone, Default)]
+pub struct Ticket {
+    /// Set when nobody waits for the answer any more.
+    pub cancelled: Arc<AtomicBool>,
+    /// Tokens generated so far.
+    pub generated: Arc<AtomicU32>,
+}
+
+impl Ticket {
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// A place in a model's queue, given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    taken: Arc<AtomicUsize>,
+}
+
+impl Permit {
+    /// Takes one of `limit` places, if one is free.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).ok()?;
+        Some(Self { taken: Arc::clone(taken) })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A prompt to continue.
+pub struct GenerateJob {
+    /// Token ids, at least one.
+    pub prompt: Vec<u32>,
+    /// Sampling and limits.
+    pub options: GenerateOptions,
+    /// Cancellation and progress.
+    pub ticket: Ticket,
+    /// When the command arrived.
+    pub arrived: Instant,
+    /// The place it holds in the queue until it is answered.
+    pub permit: Permit,
+    /// Takes the answer.
+    pub done: Done<Generation>,
+}
+
+impl GenerateJob {
+    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at once.
+    pub(super) fn answer(self, result: Result<Generation, EngineError>) {
+        drop(self.permit);
+        (self.done)(result);
+    }
+}
+
+impl std::fmt::Debug for GenerateJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the prompt: it is user data.
+        f.debug_struct("GenerateJob")
+            .field("prompt_tokens", &self.prompt.len())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model produced its end token.
+    EndOfSequence,
+    /// A stop string appeared.
+    Stop,
+    /// `MAXTOKENS` were generated.
+    Length,
+}
+
+impl FinishReason {
+    /// The word in replies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EndOfSequence => "eos",
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// A finished generation.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// The answer: valid UTF-8, without the stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated, with the end token if there was one.
+    pub completion_tokens: usize,
+    /// From the command's arrival to the first decode call of the prompt.
+    pub queued: Duration,
+    /// From there to the first generated token.
+    pub prefill: Duration,
+    /// From the first token to the last.
+    pub decode: Duration,
+    /// Seed that was used.
+    pub seed: u32,
+}
+
+/// Texts to embed in one request.
+pub struct EmbedJob {
+    /// Token ids of each text, none longer than the model reads.
+    pub texts: Vec<Vec<u32>>,
+    /// Cancellation.
+    pub ticket: Ticket,
+    /// The place it holds in the queue until it is answered.
+    pub permit: Permit,
+    /// Takes one vector per text, in order, as the model pools them (not normalised).
+    pub done: Done<Vec<Vec<f32>>>,
+}
+
+impl EmbedJob {
+    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at once.
+    pub(super) fn answer(self, result: Result<Vec<Vec<f32>>, EngineError>) {
+        drop(self.permit);
+        (self.done)(result);
+    }
+}
+
+impl std::fmt::Debug for EmbedJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbedJob").field("texts", &self.texts.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_refused_at_the_limit_and_comes_back_when_dropped() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let first = Permit::take(&taken, 2).unwrap();
+        let _second = Permit::take(&taken, 2).unwrap();
+        assert!(Permit::take(&taken, 2).is_none());
+        drop(first);
+        assert!(Permit::take(&taken, 2).is_some());
+    }
+}

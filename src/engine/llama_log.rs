@@ -1,0 +1,73 @@
+//! llama.cpp's log, passed on to the `log` crate line by line.
+//!
+//! llama.cpp logs from any thread, and continues a line with level CONT, so each thread gathers its own line. What llama.cpp calls information (hundreds of
+//! lines per load) is debug here. The last error of a thread is kept: it is the reason that a failed load gives no other way.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use llama_cpp_sys_2::{GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_WARN, ggml_log_level};
+
+thread_local! {
+    static LINE: RefCell<(log::Level, String)> = const { RefCell::new((log::Level::Debug, String::new())) };
+    static LAST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Directs llama.cpp's and ggml's log here, for the whole process.
+pub(super) fn install() {
+    // SAFETY: `on_log` is a plain function that needs no user data and never unwinds.
+    unsafe { llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut()) };
+}
+
+/// The last error that llama.cpp logged on this thread since the last call.
+pub(super) fn take_last_error() -> Option<String> {
+    LAST_ERROR.with_borrow_mut(Option::take)
+}
+
+extern "C" fn on_log(level: ggml_log_level, text: *const c_char, _user_data: *mut c_void) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if text.is_null() {
+            return;
+        }
+        // SAFETY: llama.cpp passes a NUL-terminated string that lives during the call.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        append(level, &text);
+    }));
+}
+
+fn append(level: ggml_log_level, text: &str) {
+    LINE.with_borrow_mut(|(line_level, line)| {
+        if level != GGML_LOG_LEVEL_CONT {
+            *line_level = match level {
+                GGML_LOG_LEVEL_ERROR => log::Level::Error,
+                GGML_LOG_LEVEL_WARN => log::Level::Warn,
+                _ => log::Level::Debug,
+            };
+        }
+        line.push_str(text);
+        if line.ends_with('\n') {
+            let message = line.trim_end();
+            if *line_level == log::Level::Error {
+                LAST_ERROR.set(Some(message.to_owned()));
+            }
+            if !message.is_empty() {
+                log::log!(*line_level, "llama.cpp: {message}");
+            }
+            line.clear();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_continued_in_pieces_is_one_error() {
+        append(GGML_LOG_LEVEL_ERROR, "cannot ");
+        append(GGML_LOG_LEVEL_CONT, "read it\n");
+        assert_eq!(take_last_error().as_deref(), Some("cannot read it"));
+        assert_eq!(take_last_error(), None);
+    }
+}

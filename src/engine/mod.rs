@@ -1,0 +1,58 @@
+//! Everything about llama.cpp, and nothing about Redis.
+//!
+//! # Threads
+//!
+//! | thread | number | owns | waits for |
+//! |---|---|---|---|
+//! | `infer-gen-N` | WORKERS of each generation model | one `llama_context`, a scheduler, the requests in its slots | its model's queue, when it has no request |
+//! | `infer-emb-N` | WORKERS of each embedding model | one `llama_context` | its model's queue |
+//! | `infer-desk-N` | 2 | nothing | texts to tokenize, prompts to assemble |
+//! | `infer-load` | one per load or unload that runs | the model until it is ready | the file, or the workers to end |
+//!
+//! The weights (`Model`) are shared and never change; contexts are not shared. A request is plain owned data that moves: command -> desk -> queue -> worker -> its
+//! sink. Its sink is called exactly once or dropped, and a dropped sink answers by itself, so no path can leave a client waiting.
+//!
+//! Races, and what settles them:
+//! - *A client leaves while its request waits or runs.* One atomic flag per request, set by the main thread, read before the request starts, before each step, and inside a step by
+//!   llama.cpp's abort callback when every request of the batch has it set.
+//! - *A model is unloaded while requests come in.* The name disappears first; requests that already hold the model are answered, by its workers while they drain the queue
+//!   or by `Served::generate` once the queue is closed. The weights go with the last holder.
+//! - *The server stops.* One flag ends all steps through the abort callbacks; the workers answer what they hold and end; threads that take longer than the deadline are left behind.
+//! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as there are idle workers.
+//!
+//! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a context each), calling Redis from workers (they run niced, and
+//! would hold up the main thread while holding its lock).
+
+mod chat_template;
+mod context;
+mod decoder;
+mod desk;
+mod embedder;
+mod error;
+mod job;
+mod llama_log;
+mod model;
+mod pool;
+mod registry;
+mod sampler;
+mod served;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod trampoline;
+mod worker;
+
+pub use error::EngineError;
+pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
+pub use model::{Model, Purpose, Special};
+pub use registry::{Engine, EngineSettings, Listing};
+pub use served::Served;
+
+/// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.
+#[must_use]
+pub fn system_info() -> String {
+    // SAFETY: returns a pointer to a static buffer; called once, at load, on the main thread.
+    let text = unsafe { llama_cpp_sys_2::llama_print_system_info() };
+    // SAFETY: the buffer is NUL-terminated.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().trim().to_owned()
+}

@@ -1,0 +1,362 @@
+//! A loaded model: its weights (shared by all contexts), facts, tokenizer and chat template.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use redis_infer_gguf::{Header, check_file};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::chat_template::ChatTemplate;
+use super::error::EngineError;
+use super::{llama_log, trampoline};
+use crate::logic::hangul;
+use crate::logic::options::{LoadOptions, ModelKind};
+use crate::logic::prompt::{Message, Segment};
+use crate::logic::token_blob;
+
+/// What a model is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Text generation.
+    Generation,
+    /// Sentence embeddings.
+    Embedding,
+}
+
+impl Purpose {
+    /// The word used in replies and errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generation => "generation",
+            Self::Embedding => "embedding",
+        }
+    }
+}
+
+/// What `INFER.MODEL` tells about the weights.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// `general.architecture` of the file.
+    pub architecture: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub size_bytes: u64,
+    /// Context length of the training, in tokens.
+    pub train_context: u32,
+    /// Width of the residual stream; the length of an embedding.
+    pub embedding_dim: u32,
+    /// Number of token ids.
+    pub vocabulary: u32,
+    /// Hash over the whole tokenizer: equal for models that share one.
+    pub tokenizer: String,
+}
+
+/// Whether the model's own begin and end tokens are added to a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// As the model's metadata asks.
+    Add,
+    /// Only what the text itself gives.
+    None,
+}
+
+/// Weights and tokenizer of one GGUF file. Shared by every context of the model.
+#[derive(Debug)]
+pub struct Model {
+    /// Name it was loaded under.
+    pub name: String,
+    /// What it was loaded for.
+    pub purpose: Purpose,
+    /// What is known about it.
+    pub facts: Facts,
+    llama: LlamaModel,
+    is_wordpiece: bool,
+    template: Result<ChatTemplate, String>,
+}
+
+/// llama.cpp's process-wide state: made once, and never torn down, because the library stays mapped.
+fn backend() -> Result<&'static LlamaBackend, EngineError> {
+    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    BACKEND
+        .get_or_init(|| {
+            llama_log::install();
+            LlamaBackend::init().map_err(|e| e.to_string())
+        })
+        .as_ref()
+        .map_err(|e| EngineError::Internal(format!("llama.cpp did not start: {e}")))
+}
+
+impl Model {
+    /// Checks the file, then lets llama.cpp load it. Setting `stop` ends a load early.
+    ///
+    /// # Errors
+    /// `LOADFAIL` with the reason when the file is not a model that this build can run.
+    pub fn load(options: &LoadOptions, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
+        let backend = backend()?;
+        let path = Path::new(&options.path);
+        let header = check_file(path).map_err(|e| EngineError::LoadFailed(e.to_string()))?;
+        let purpose = purpose(options.kind, &header);
+
+        let stopped = Arc::clone(stop);
+        let params = LlamaModelParams::default()
+            .with_use_mmap(options.mmap)
+            .with_use_mlock(options.mlock)
+            .with_n_gpu_layers(options.gpu_layers)
+            .with_progress_callback(move |_| !stopped.load(Ordering::Relaxed));
+        llama_log::take_last_error();
+        let llama = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
+            if stop.load(Ordering::Relaxed) {
+                return EngineError::Cancelled("the server is stopping");
+            }
+            let reason =
+                llama_log::take_last_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
+            EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason}"))
+        })?;
+        let facts = facts(&llama, &header)?;
+        if purpose == Purpose::Generation && (has_encoder(&llama) || is_encoder(&header)) {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' is an encoder, which cannot generate text; load it with TYPE EMBED",
+                facts.architecture
+            )));
+        }
+        let template = match header.get_str("tokenizer.chat_template") {
+            Some(source) => {
+                let vocab = llama.vocab();
+                ChatTemplate::compile(
+                    source.to_owned(),
+                    token_text(&llama, vocab.bos()),
+                    token_text(&llama, vocab.eos()),
+                )
+            }
+            None => Err("the file carries none".to_owned()),
+        };
+        Ok(Self {
+            name: options.name.clone(),
+            purpose,
+            facts,
+            llama,
+            is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
+            template,
+        })
+    }
+
+    /// Whether the model has a chat template that works.
+    #[must_use]
+    pub fn has_template(&self) -> bool {
+        self.template.is_ok()
+    }
+
+    /// Token ids of `text`. Special tokens written in `text` stay ordinary text.
+    ///
+    /// # Errors
+    /// `INTERNAL` when llama.cpp throws.
+    pub fn tokenize(&self, text: &str, special: Special) -> Result<Vec<u32>, EngineError> {
+        self.tokenize_with(text, special, ParseSpecial::No)
+    }
+
+    /// Text of `tokens`; special tokens are left out. Bytes, because tokens may end inside a character.
+    ///
+    /// # Errors
+    /// `BADTOKENS` for an id outside the vocabulary.
+    pub fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, EngineError> {
+        self.check_tokens(tokens)?;
+        let mut text = Vec::with_capacity(tokens.len() * 4);
+        for &token in tokens {
+            self.piece(token, &mut text)?;
+        }
+        Ok(text)
+    }
+
+    /// Appends the bytes of one token to `text`; a special token has none.
+    ///
+    /// # Errors
+    /// `INTERNAL` when llama.cpp throws, as it does for an unknown id.
+    pub fn piece(&self, token: u32, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        let mut buffer = [0_u8; 64];
+        let id =
+            i32::try_from(token).map_err(|_| EngineError::BadTokens(format!("token id {token} does not exist")))?;
+        // SAFETY: the vocabulary lives as long as `self.llama`.
+        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut buffer, false) }?;
+        if let Ok(written) = usize::try_from(written) {
+            text.extend_from_slice(&buffer[..written]);
+            return Ok(());
+        }
+        let mut large = vec![0_u8; usize::try_from(written.unsigned_abs()).unwrap_or_default()];
+        // SAFETY: as above.
+        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut large, false) }?;
+        text.extend_from_slice(large.get(..usize::try_from(written).unwrap_or_default()).unwrap_or_default());
+        Ok(())
+    }
+
+    /// # Errors
+    /// `BADTOKENS` naming the first id that the vocabulary does not have.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<(), EngineError> {
+        token_blob::check_vocab(tokens, self.facts.vocabulary).map_err(|e| EngineError::BadTokens(e.to_string()))
+    }
+
+    /// Whether generation ends at `token`.
+    #[must_use]
+    pub fn is_end(&self, token: u32) -> bool {
+        i32::try_from(token).is_ok_and(|id| self.llama.vocab().is_eog(LlamaToken(id)))
+    }
+
+    /// The conversation in the model's own format, ending where the answer begins.
+    ///
+    /// # Errors
+    /// When the model has no usable chat template.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<Segment>, EngineError> {
+        let no_template = |reason: &String| EngineError::NoTemplate { name: self.name.clone(), reason: reason.clone() };
+        let template = self.template.as_ref().map_err(no_template)?;
+        template.render(messages).map_err(|reason| no_template(&reason))
+    }
+
+    /// Token ids of a whole prompt. Special tokens are recognised in template segments only; the begin token is added when the model wants one
+    /// and the prompt does not begin with it.
+    ///
+    /// # Errors
+    /// `BADTOKENS` for an unknown id in a token segment.
+    pub fn encode(&self, prompt: &[Segment]) -> Result<Vec<u32>, EngineError> {
+        let mut tokens = Vec::new();
+        for segment in prompt {
+            match segment {
+                Segment::Template(text) => {
+                    tokens.append(&mut self.tokenize_with(text, Special::None, ParseSpecial::Yes)?)
+                }
+                Segment::Text(text) => tokens.append(&mut self.tokenize_with(text, Special::None, ParseSpecial::No)?),
+                Segment::Tokens(ids) => {
+                    self.check_tokens(ids)?;
+                    tokens.extend_from_slice(ids);
+                }
+            }
+        }
+        let vocab = self.llama.vocab();
+        if vocab.should_add_bos()
+            && let Ok(bos) = u32::try_from(vocab.bos().0)
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut llama_cpp_sys_2::llama_model {
+        model_ptr(&self.llama)
+    }
+
+    fn vocab_ptr(&self) -> *const llama_cpp_sys_2::llama_vocab {
+        // SAFETY: the model is live; llama.cpp returns a pointer into it.
+        unsafe { llama_cpp_sys_2::llama_model_get_vocab(self.as_ptr()) }
+    }
+
+    fn tokenize_with(&self, text: &str, special: Special, parse: ParseSpecial) -> Result<Vec<u32>, EngineError> {
+        let (add, parse) = (special == Special::Add, parse == ParseSpecial::Yes);
+        let spelled = if self.is_wordpiece { hangul::spell_out(text) } else { Cow::Borrowed(text) };
+        let text = &*spelled;
+        // A token is at least a byte, except for what `add` puts around the text.
+        let mut ids = vec![0_i32; text.len() / 2 + 8];
+        for _ in 0..2 {
+            // SAFETY: the vocabulary lives as long as `self.llama`.
+            let count = unsafe { trampoline::tokenize(self.vocab_ptr(), text.as_bytes(), &mut ids, add, parse) }?;
+            if let Ok(count) = usize::try_from(count) {
+                return Ok(ids[..count.min(ids.len())].iter().map(|id| id.cast_unsigned()).collect());
+            }
+            ids.resize(usize::try_from(count.unsigned_abs()).unwrap_or_default(), 0);
+        }
+        Err(EngineError::Internal("the tokenizer asked for more room twice".to_owned()))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ParseSpecial {
+    Yes,
+    No,
+}
+
+/// llama-cpp-2 keeps its pointer private; `LlamaModel` is `repr(transparent)` over it.
+fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
+    // SAFETY: `repr(transparent)` over a non-null pointer to the C model, checked by `a_model_pointer_is_the_models_own` below.
+    unsafe { *std::ptr::from_ref(model).cast::<*mut llama_cpp_sys_2::llama_model>() }
+}
+
+fn has_encoder(model: &LlamaModel) -> bool {
+    // SAFETY: the model is live.
+    let encoder = unsafe { llama_cpp_sys_2::llama_model_has_encoder(model_ptr(model)) };
+    // SAFETY: the model is live.
+    let decoder = unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) };
+    encoder || !decoder
+}
+
+/// Whether the file describes a BERT-like encoder, whose tokens all see each other.
+fn is_encoder(header: &Header) -> bool {
+    let architecture = header.architecture().unwrap_or_default();
+    architecture.contains("bert") || header.get_bool(&format!("{architecture}.attention.causal")) == Some(false)
+}
+
+/// AUTO: encoders and files that name a pooling are for embedding, all others for generation.
+fn purpose(kind: ModelKind, header: &Header) -> Purpose {
+    let architecture = header.architecture().unwrap_or_default();
+    let pooled = header.get_u32(&format!("{architecture}.pooling_type")).is_some_and(|pooling| pooling != 0);
+    match kind {
+        ModelKind::Generate => Purpose::Generation,
+        ModelKind::Embed => Purpose::Embedding,
+        ModelKind::Auto if pooled || is_encoder(header) => Purpose::Embedding,
+        ModelKind::Auto => Purpose::Generation,
+    }
+}
+
+fn facts(model: &LlamaModel, header: &Header) -> Result<Facts, EngineError> {
+    let vocab = model.vocab();
+    let vocabulary = u32::try_from(vocab.n_tokens()).unwrap_or_default();
+    if vocabulary == 0 || matches!(header.get_str(TOKENIZER_KEY), None | Some("no_vocab" | "none")) {
+        return Err(EngineError::LoadFailed("the file carries no tokenizer".to_owned()));
+    }
+    Ok(Facts {
+        architecture: header.architecture().unwrap_or("unknown").to_owned(),
+        parameters: model.n_params(),
+        size_bytes: model.size(),
+        train_context: model.n_ctx_train(),
+        embedding_dim: u32::try_from(model.n_embd_out()).unwrap_or_default(),
+        vocabulary,
+        tokenizer: tokenizer_fingerprint(model, header),
+    })
+}
+
+/// The GGUF key that names the kind of tokenizer.
+const TOKENIZER_KEY: &str = "tokenizer.ggml.model";
+
+/// Its value for the tokenizer of BERT.
+const WORDPIECE: &str = "bert";
+
+/// XXH3 over tokenizer kind, every token text and the special ids: stored token ids may be used with any model of the same fingerprint.
+fn tokenizer_fingerprint(model: &LlamaModel, header: &Header) -> String {
+    let vocab = model.vocab();
+    let mut hash = Xxh3::new();
+    for key in [TOKENIZER_KEY, "tokenizer.ggml.pre"] {
+        hash.update(header.get_str(key).unwrap_or_default().as_bytes());
+        hash.update(&[0]);
+    }
+    for id in 0..vocab.n_tokens() {
+        if let Some(text) = vocab.text(LlamaToken(id)) {
+            hash.update(text.to_bytes_with_nul());
+        }
+    }
+    for special in [vocab.bos(), vocab.eos(), vocab.eot()] {
+        hash.update(&special.0.to_le_bytes());
+    }
+    format!("{:016x}", hash.digest())
+}
+
+fn token_text(model: &LlamaModel, token: LlamaToken) -> String {
+    if token.0 < 0 {
+        return String::new();
+    }
+    model.vocab().text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}

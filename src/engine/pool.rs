@@ -1,0 +1,200 @@
+//! A model's queue and its worker threads.
+//!
+//! The channel itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is blocked, so a full queue is an answer and never
+//! a wait on Redis' main thread.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+
+use super::error::EngineError;
+use super::job::Permit;
+use super::threads;
+
+/// The worker's end of a pool.
+#[derive(Debug)]
+pub(super) struct Inbox<J> {
+    jobs: Receiver<J>,
+    shared: Arc<Shared>,
+}
+
+impl<J> Clone for Inbox<J> {
+    fn clone(&self) -> Self {
+        Self { jobs: self.jobs.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Workers that wait for a job. A busy worker leaves them theirs.
+    idle: AtomicUsize,
+    stop: Arc<AtomicBool>,
+    taken: Arc<AtomicUsize>,
+    panic_next: AtomicBool,
+}
+
+/// What a worker gets when it asks for work.
+#[derive(Debug)]
+pub(super) enum Next<J> {
+    /// A job.
+    Job(J),
+    /// Nothing now.
+    Nothing,
+    /// Nothing any more: the pool is closed and drained.
+    Closed,
+}
+
+impl<J> Inbox<J> {
+    /// Waits for a job.
+    pub(super) fn wait(&self) -> Next<J> {
+        self.shared.idle.fetch_add(1, Ordering::AcqRel);
+        let job = self.jobs.recv();
+        self.shared.idle.fetch_sub(1, Ordering::AcqRel);
+        job.map_or(Next::Closed, Next::Job)
+    }
+
+    /// A job if there are more than the idle workers will take.
+    pub(super) fn poll(&self) -> Next<J> {
+        if self.jobs.len() <= self.shared.idle.load(Ordering::Acquire) && !self.jobs.is_empty() {
+            return Next::Nothing;
+        }
+        match self.jobs.try_recv() {
+            Ok(job) => Next::Job(job),
+            Err(TryRecvError::Empty) => Next::Nothing,
+            Err(TryRecvError::Disconnected) => Next::Closed,
+        }
+    }
+
+    /// Whether all work must end now.
+    pub(super) fn stopping(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// The test hook: panics once after [`Pool::panic_next`].
+    #[expect(clippy::panic, reason = "the hook exists to panic")]
+    pub(super) fn panic_if_asked(&self) {
+        if self.shared.panic_next.load(Ordering::Relaxed) && self.shared.panic_next.swap(false, Ordering::AcqRel) {
+            std::panic::panic_any("forced by INFER.DEBUG PANIC");
+        }
+    }
+}
+
+/// Queue and threads of one loaded model.
+#[derive(Debug)]
+pub(super) struct Pool<J> {
+    name: String,
+    jobs: Mutex<Option<Sender<J>>>,
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Requests that run at once; the queue begins behind them.
+    running: usize,
+}
+
+/// How to start a pool.
+#[derive(Debug)]
+pub(super) struct PoolSpec {
+    /// Name of the model.
+    pub model: String,
+    /// First part of the thread names.
+    pub thread_prefix: &'static str,
+    /// Number of threads.
+    pub workers: u32,
+    /// Requests that each of them serves at once.
+    pub per_worker: u32,
+    /// Nice value of the threads.
+    pub nice: i32,
+    /// Set when all work must end.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl<J: Send + 'static> Pool<J> {
+    /// Starts the threads. `make` builds a worker's state on its own thread (a context belongs to the thread that uses it); `serve` runs until the inbox closes.
+    ///
+    /// # Errors
+    /// The first error of any `make`; all threads have ended then.
+    pub(super) fn start<W: 'static>(
+        spec: PoolSpec,
+        make: impl Fn() -> Result<W, EngineError> + Send + Sync + 'static,
+        serve: impl Fn(W, Inbox<J>) + Send + Sync + 'static,
+    ) -> Result<Self, EngineError> {
+        let (sender, jobs) = unbounded();
+        let shared = Arc::new(Shared { stop: Arc::clone(&spec.stop), ..Shared::default() });
+        let inbox = Inbox { jobs, shared: Arc::clone(&shared) };
+        let pool = Self {
+            name: spec.model,
+            jobs: Mutex::new(Some(sender)),
+            shared,
+            threads: Mutex::new(Vec::new()),
+            running: (spec.workers * spec.per_worker) as usize,
+        };
+        let work = Arc::new((make, serve));
+        let (ready, started) = unbounded();
+        for i in 0..spec.workers {
+            let (work, inbox, ready) = (Arc::clone(&work), inbox.clone(), ready.clone());
+            let body = move || {
+                let made = work.0();
+                // Nobody listens any more when another worker has failed first; the thread then ends with the closed inbox.
+                match made {
+                    Ok(worker) => {
+                        let _ = ready.send(Ok(()));
+                        work.1(worker, inbox);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                }
+            };
+            let thread = threads::spawn(&format!("{}-{i}", spec.thread_prefix), spec.nice, body)
+                .map_err(|e| EngineError::OutOfMemory(format!("could not start a worker thread: {e}")))?;
+            pool.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        drop(ready);
+        for _ in 0..spec.workers {
+            started
+                .recv()
+                .unwrap_or_else(|_| Err(EngineError::Internal("a worker thread ended while it started".to_owned())))?;
+        }
+        Ok(pool)
+    }
+
+    /// Takes a place in the queue, which may hold `queue_limit` waiting requests.
+    ///
+    /// # Errors
+    /// `QUEUEFULL`.
+    pub(super) fn permit(&self, queue_limit: usize) -> Result<Permit, EngineError> {
+        Permit::take(&self.shared.taken, self.running + queue_limit)
+            .ok_or_else(|| EngineError::QueueFull { name: self.name.clone(), waiting: queue_limit })
+    }
+
+    /// Requests that hold a place: waiting and running.
+    pub(super) fn requests(&self) -> usize {
+        self.shared.taken.load(Ordering::Acquire)
+    }
+
+    /// Queues a job, or gives it back when the pool is closed.
+    pub(super) fn submit(&self, job: J) -> Result<(), J> {
+        match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(sender) => sender.send(job).map_err(|e| e.0),
+            None => Err(job),
+        }
+    }
+
+    /// Takes no more jobs; the workers finish what is queued and end.
+    pub(super) fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Waits for the workers of a closed pool.
+    pub(super) fn join(&self, deadline: Instant) -> bool {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads::join_until(threads, deadline)
+    }
+
+    /// The test hook: the next step of a worker panics.
+    pub(super) fn panic_next(&self) {
+        self.shared.panic_next.store(true, Ordering::Release);
+    }
+}

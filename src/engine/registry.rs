@@ -1,0 +1,212 @@
+//! The models by name: loading, finding, unloading, and the end of everything.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::desk::Desk;
+use super::error::EngineError;
+use super::job::Done;
+use super::model::{Model, Purpose};
+use super::served::Served;
+use super::threads;
+use crate::logic::options::LoadOptions;
+
+/// What the engine needs to know about its host.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineSettings {
+    /// Nice value of all worker threads, 0..=19.
+    pub nice: i32,
+    /// CPUs it may use.
+    pub cpus: u32,
+}
+
+/// One line of `INFER.MODELS`.
+#[derive(Debug, Clone)]
+pub enum Listing {
+    /// Being loaded, since this moment.
+    Loading(LoadOptions, Instant),
+    /// In service.
+    Ready(Arc<Served>),
+}
+
+/// All models of the process.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    models: Mutex<BTreeMap<String, Listing>>,
+    desk: Desk,
+    /// Set once, when the server stops or the module is unloaded.
+    stop: Arc<AtomicBool>,
+    loaders: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// An engine without models and without threads: they come with the first model.
+    #[must_use]
+    pub fn new(settings: EngineSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            models: Mutex::default(),
+            desk: Desk::new(settings.nice),
+            stop: Arc::new(AtomicBool::new(false)),
+            loaders: Mutex::default(),
+        })
+    }
+
+    /// Loads a model on a thread of its own; `done` is called when it is in service, or with the reason why not.
+    pub fn load(self: &Arc<Self>, options: LoadOptions, done: Done<()>) {
+        let name = options.name.clone();
+        {
+            let mut models = self.models();
+            if models.contains_key(&name) {
+                drop(models);
+                done(Err(EngineError::NameTaken(name)));
+                return;
+            }
+            models.insert(name.clone(), Listing::Loading(options.clone(), Instant::now()));
+        }
+        // Whatever happens to the thread, the name does not stay taken.
+        let mut loading = Loading { engine: Arc::clone(self), name, ready: None };
+        self.spawn_loader(move || {
+            let result = loading.engine.load_now(options);
+            let outcome = result.map(|served| loading.ready = Some(Arc::new(served)));
+            drop(loading);
+            done(outcome);
+        });
+    }
+
+    fn load_now(&self, options: LoadOptions) -> Result<Served, EngineError> {
+        let begun = Instant::now();
+        let model = Model::load(&options, &self.stop)?;
+        let served = Served::start(model, options, self.settings.cpus, self.settings.nice, &self.stop)?;
+        log::info!(
+            "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
+            served.model.name,
+            served.model.purpose.name(),
+            begun.elapsed().as_millis(),
+            served.layout.workers,
+            served.layout.threads,
+            served.context
+        );
+        Ok(served)
+    }
+
+    /// Takes a model out of service; `done` is called when its running and queued requests are answered and its workers have ended.
+    pub fn unload(self: &Arc<Self>, name: &str, done: Done<()>) {
+        let found = self.find(name);
+        let served = match found {
+            Ok(served) => served,
+            Err(error) => {
+                done(Err(error));
+                return;
+            }
+        };
+        self.models().remove(name);
+        served.close();
+        self.spawn_loader(move || {
+            /// Requests in the queue are answered first; each may generate up to its limit.
+            const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+            served.join(Instant::now() + PATIENCE);
+            drop(served);
+            done(Ok(()));
+        });
+    }
+
+    /// # Errors
+    /// `NOMODEL`, or `MODELLOADING` while it is on its way.
+    pub fn find(&self, name: &str) -> Result<Arc<Served>, EngineError> {
+        match self.models().get(name) {
+            Some(Listing::Ready(served)) => Ok(Arc::clone(served)),
+            Some(Listing::Loading(..)) => Err(EngineError::ModelLoading(name.to_owned())),
+            None => Err(EngineError::NoModel(name.to_owned())),
+        }
+    }
+
+    /// A model that was loaded for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Engine::find`], or that the model is of the other kind.
+    pub fn find_for(&self, name: &str, purpose: Purpose) -> Result<Arc<Served>, EngineError> {
+        let served = self.find(name)?;
+        served.require(purpose)?;
+        Ok(served)
+    }
+
+    /// All models in the order of their names.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, Listing)> {
+        self.models().iter().map(|(name, listing)| (name.clone(), listing.clone())).collect()
+    }
+
+    /// Runs `task` off the main thread. A task that cannot run is dropped.
+    ///
+    /// # Errors
+    /// `QUEUEFULL` or `CANCELLED`; then the task has been dropped.
+    pub fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        self.desk.run(Box::new(task))
+    }
+
+    /// Ends all work and all threads; returns whether every thread had ended by `deadline`.
+    pub fn stop(&self, deadline: Instant) -> bool {
+        self.stop.store(true, Ordering::Release);
+        self.desk.close();
+        let models = std::mem::take(&mut *self.models());
+        let served: Vec<Arc<Served>> = models
+            .into_values()
+            .filter_map(|listing| if let Listing::Ready(served) = listing { Some(served) } else { None })
+            .collect();
+        for served in &served {
+            served.close();
+        }
+        let mut ended = self.desk.join(deadline);
+        for served in &served {
+            ended &= served.join(deadline);
+        }
+        let loaders = std::mem::take(&mut *self.loaders.lock().unwrap_or_else(PoisonError::into_inner));
+        ended & threads::join_until(loaders, deadline)
+    }
+
+    fn models(&self) -> MutexGuard<'_, BTreeMap<String, Listing>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
+    fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
+        match threads::spawn("infer-load", self.settings.nice, task) {
+            Ok(thread) => {
+                let mut loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner);
+                loaders.retain(|loader| !loader.is_finished());
+                loaders.push(thread);
+            }
+            Err(error) => log::error!("could not start a thread: {error}"),
+        }
+    }
+}
+
+/// Replaces the "loading" entry of a model by the ready one, or removes it.
+struct Loading {
+    engine: Arc<Engine>,
+    name: String,
+    ready: Option<Arc<Served>>,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let mut models = self.engine.models();
+        match self.ready.take() {
+            Some(served) if !self.engine.stop.load(Ordering::Acquire) => {
+                models.insert(std::mem::take(&mut self.name), Listing::Ready(served));
+            }
+            Some(served) => {
+                served.close();
+                served.join(Instant::now() + Duration::from_secs(1));
+            }
+            None => {
+                models.remove(&self.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A model in service: weights, queue, worker threads, and the checks a request passes before it is queued.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::context::{AbortSwitch, Context, ContextSpec};
+use super::decoder::LlamaDecoder;
+use super::embedder::{self, Embedder};
+use super::error::EngineError;
+use super::job::{EmbedJob, GenerateJob, Permit};
+use super::model::{Model, Purpose};
+use super::pool::{Pool, PoolSpec};
+use super::worker::Worker;
+use crate::logic::limits;
+use crate::logic::options::LoadOptions;
+
+/// Tokens of one decode call when nobody else is generating.
+const PREFILL_BATCH: u32 = 512;
+/// Tokens of one forward pass of an embedding model, when its own limit is larger.
+const EMBED_BATCH: u32 = 2048;
+
+/// Worker threads of a model and compute threads of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Worker threads, each with its own context.
+    pub workers: u32,
+    /// Compute threads of one worker.
+    pub threads: u32,
+}
+
+impl Layout {
+    /// Fills in what was left to AUTO so that WORKERS x THREADS stays within `cpus`.
+    ///
+    /// AUTO is two workers that share the CPUs: threads of one context meet at spin barriers, so two contexts give more than one wide one, and a busy neighbour
+    /// slows only half of the work.
+    ///
+    /// # Errors
+    /// When what was asked for needs more than `cpus` threads.
+    pub fn choose(workers: Option<u32>, threads: Option<u32>, cpus: u32) -> Result<Self, EngineError> {
+        let cpus = cpus.max(1);
+        let layout = match (workers, threads) {
+            (Some(workers), Some(threads)) => Self { workers, threads },
+            (Some(workers), None) => Self { workers, threads: (cpus / workers.max(1)).max(1) },
+            (None, Some(threads)) => Self { workers: (cpus / threads.max(1)).clamp(1, 2), threads },
+            (None, None) => Self { workers: cpus.min(2), threads: (cpus / 2).max(1) },
+        };
+        if layout.workers * layout.threads > cpus {
+            return Err(EngineError::LoadFailed(format!(
+                "WORKERS {} x THREADS {} is more than the {cpus} CPUs of this machine",
+                layout.workers, layout.threads
+            )));
+        }
+        Ok(layout)
+    }
+}
+
+/// A loaded model with its running workers.
+#[derive(Debug)]
+pub struct Served {
+    /// The weights.
+    pub model: Arc<Model>,
+    /// How it was loaded.
+    pub options: LoadOptions,
+    /// Threads in use.
+    pub layout: Layout,
+    /// Tokens one request may use: prompt and answer for generation, one text for embedding.
+    pub context: u32,
+    workers: Workers,
+}
+
+#[derive(Debug)]
+enum Workers {
+    Generate(Pool<GenerateJob>),
+    Embed(Pool<EmbedJob>),
+}
+
+impl Served {
+    /// Makes the contexts and starts the workers of a loaded model.
+    ///
+    /// # Errors
+    /// `OOM` when the contexts do not fit, `LOADFAIL` when the options do not.
+    pub(super) fn start(
+        model: Model,
+        options: LoadOptions,
+        cpus: u32,
+        nice: i32,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, EngineError> {
+        let layout = Layout::choose(options.workers, options.threads, cpus)?;
+        let model = Arc::new(model);
+        let trained = model.facts.train_context.max(1);
+        if let Some(asked) = options.ctx.filter(|&ctx| ctx > trained) {
+            return Err(EngineError::LoadFailed(format!(
+                "CTX {asked} is more than the {trained} tokens this model was trained for"
+            )));
+        }
+        let spec = |purpose| PoolSpec {
+            model: model.name.clone(),
+            thread_prefix: purpose,
+            workers: layout.workers,
+            per_worker: if model.purpose == Purpose::Generation { options.parallel } else { 1 },
+            nice,
+            stop: Arc::clone(stop),
+        };
+        let (context, workers) = match model.purpose {
+            Purpose::Generation => {
+                let context = options.ctx.unwrap_or(limits::CTX_DEFAULT).min(trained);
+                (
+                    context,
+                    Workers::Generate(generate_pool(spec("infer-gen"), &model, &options, context, layout.threads)?),
+                )
+            }
+            Purpose::Embedding => {
+                let context = options.ctx.unwrap_or(EMBED_BATCH).min(trained);
+                (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
+            }
+        };
+        Ok(Self { model, options, layout, context, workers })
+    }
+
+    /// Takes a place in the queue for one request.
+    ///
+    /// # Errors
+    /// `QUEUEFULL` when `queue_limit` requests wait already.
+    pub fn permit(&self, queue_limit: usize) -> Result<Permit, EngineError> {
+        match &self.workers {
+            Workers::Generate(pool) => pool.permit(queue_limit),
+            Workers::Embed(pool) => pool.permit(queue_limit),
+        }
+    }
+
+    /// Requests waiting and running.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        match &self.workers {
+            Workers::Generate(pool) => pool.requests(),
+            Workers::Embed(pool) => pool.requests(),
+        }
+    }
+
+    /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
+    pub fn generate(&self, job: GenerateJob) {
+        let checked = self.check_prompt(job.prompt.len(), job.options.max_tokens as usize);
+        let refused = match (checked, &self.workers) {
+            (Err(error), _) => Err((job, error)),
+            (Ok(()), Workers::Generate(pool)) => {
+                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
+            }
+            (Ok(()), Workers::Embed(_)) => Err((job, self.wrong_kind(Purpose::Generation))),
+        };
+        if let Err((job, error)) = refused {
+            job.answer(Err(error));
+        }
+    }
+
+    /// Queues texts. Their sink is always answered, also when the model is being unloaded.
+    pub fn embed(&self, job: EmbedJob) {
+        let too_long = job.texts.iter().position(|text| text.len() > self.context as usize);
+        let refused = match (too_long, &self.workers) {
+            (Some(i), _) => {
+                let tokens = job.texts.get(i).map_or(0, Vec::len);
+                let error = EngineError::TextTooLong {
+                    name: self.model.name.clone(),
+                    index: i + 1,
+                    tokens,
+                    context: self.context as usize,
+                };
+                Err((job, error))
+            }
+            (None, Workers::Embed(pool)) => {
+                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
+            }
+            (None, Workers::Generate(_)) => Err((job, self.wrong_kind(Purpose::Embedding))),
+        };
+        if let Err((job, error)) = refused {
+            job.answer(Err(error));
+        }
+    }
+
+    /// # Errors
+    /// When the model was loaded for something else.
+    pub fn require(&self, purpose: Purpose) -> Result<(), EngineError> {
+        if self.model.purpose == purpose { Ok(()) } else { Err(self.wrong_kind(purpose)) }
+    }
+
+    /// # Errors
+    /// `CTXLIMIT` when prompt and answer do not fit together.
+    pub fn check_prompt(&self, prompt: usize, max_tokens: usize) -> Result<(), EngineError> {
+        if prompt == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if prompt + max_tokens > self.context as usize {
+            return Err(EngineError::ContextTooSmall {
+                name: self.model.name.clone(),
+                prompt,
+                max_tokens,
+                context: self.context as usize,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes no more requests; what is queued is still answered.
+    pub(super) fn close(&self) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.close(),
+            Workers::Embed(pool) => pool.close(),
+        }
+    }
+
+    /// Waits for the workers after [`Served::close`].
+    pub(super) fn join(&self, deadline: Instant) -> bool {
+        match &self.workers {
+            Workers::Generate(pool) => pool.join(deadline),
+            Workers::Embed(pool) => pool.join(deadline),
+        }
+    }
+
+    /// The test hook behind `INFER.DEBUG PANIC`.
+    pub fn panic_next(&self) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.panic_next(),
+            Workers::Embed(pool) => pool.panic_next(),
+        }
+    }
+
+    fn wrong_kind(&self, needs: Purpose) -> EngineError {
+        EngineError::WrongKind { name: self.model.name.clone(), is: self.model.purpose.name(), needs: needs.name() }
+    }
+}
+
+fn abort_switch(stop: &Arc<AtomicBool>) -> Arc<AbortSwitch> {
+    Arc::new(AbortSwitch { stop: Arc::clone(stop), ..AbortSwitch::default() })
+}
+
+fn generate_pool(
+    spec: PoolSpec,
+    model: &Arc<Model>,
+    options: &LoadOptions,
+    context: u32,
+    threads: u32,
+) -> Result<Pool<GenerateJob>, EngineError> {
+    let slots = options.parallel;
+    let context_spec = ContextSpec {
+        context,
+        sequences: slots,
+        batch: PREFILL_BATCH.max(slots),
+        threads,
+        kv_type: options.kv_type,
+        embedding: None,
+    };
+    let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
+    let make = move || {
+        let abort = abort_switch(&stop);
+        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        if made.sequence_capacity() < context {
+            return Err(EngineError::Internal(format!(
+                "llama.cpp made sequences of {} tokens instead of {context}",
+                made.sequence_capacity()
+            )));
+        }
+        Ok(LlamaDecoder::new(made, abort))
+    };
+    let serve = move |decoder, inbox| {
+        let vocabulary = Arc::clone(&vocabulary);
+        Worker::new(decoder, vocabulary, inbox, slots as usize, context_spec.batch as usize).run();
+    };
+    Pool::start(spec, make, serve)
+}
+
+fn embed_pool(
+    spec: PoolSpec,
+    model: &Arc<Model>,
+    options: &LoadOptions,
+    context: u32,
+    threads: u32,
+) -> Result<Pool<EmbedJob>, EngineError> {
+    let context_spec = ContextSpec {
+        context,
+        sequences: embedder::SEQUENCES,
+        batch: context.max(embedder::SEQUENCES),
+        threads,
+        kv_type: options.kv_type,
+        embedding: Some(options.pooling),
+    };
+    let (model, stop) = (Arc::clone(model), Arc::clone(&spec.stop));
+    let make = move || {
+        let abort = abort_switch(&stop);
+        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        if !made.pools() {
+            return Err(EngineError::LoadFailed(format!(
+                "model '{}' names no pooling; give POOLING MEAN, CLS or LAST",
+                model.name
+            )));
+        }
+        Ok(Embedder::new(made, abort, context_spec.batch as usize))
+    };
+    Pool::start(spec, make, |embedder, inbox| embedder.run(&inbox))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_never_uses_more_threads_than_cpus() {
+        for cpus in 1..=64 {
+            let layout = Layout::choose(None, None, cpus).unwrap();
+            assert!(layout.workers * layout.threads <= cpus, "{layout:?} on {cpus}");
+        }
+    }
+
+    #[test]
+    fn a_layout_larger_than_the_machine_is_refused_with_both_numbers() {
+        let error = Layout::choose(Some(3), Some(2), 4).unwrap_err().to_string();
+        assert!(error.contains("WORKERS 3 x THREADS 2") && error.contains("4 CPUs"), "{error}");
+    }
+}

@@ -1,0 +1,400 @@
+//! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use redis_infer_gguf::synthetic::{BertShape, LlamaShape, write_bert, write_llama};
+use tempfile::TempDir;
+
+use super::context::Decoded;
+use super::decoder::{Decoder, Vocabulary};
+use super::error::EngineError;
+use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, Ticket};
+use super::pool::{Pool, PoolSpec};
+use super::registry::{Engine, EngineSettings};
+use super::worker::Worker;
+use super::{Purpose, Served, Special};
+use crate::logic::options::{GenerateOptions, LoadOptions};
+use crate::logic::sched::{Plan, SlotId};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const ENGINE: EngineSettings = EngineSettings { nice: 0, cpus: 2 };
+
+// ---- The loop over a fake decoder -------------------------------------------------------------------------
+
+/// Token ids are letters: the "model" answers a prompt with the letter after its last one, and so on; 'z' ends the answer.
+struct Alphabet {
+    log: Arc<Mutex<Vec<Vec<usize>>>>,
+    last: Vec<u32>,
+    logits: Vec<f32>,
+    fault: Fault,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    Error,
+    Panic,
+}
+
+impl Decoder for Alphabet {
+    fn decode(
+        &mut self,
+        plan: &Plan,
+        _requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
+    ) -> Result<Decoded, EngineError> {
+        self.log.lock().unwrap().push(plan.entries.iter().map(|entry| entry.slot.index()).collect());
+        match std::mem::replace(&mut self.fault, Fault::None) {
+            Fault::None => {}
+            Fault::Error => return Err(EngineError::Internal("on purpose".to_owned())),
+            Fault::Panic => panic!("on purpose"),
+        }
+        self.last = plan.entries.iter().map(|entry| *entry.tokens.last().unwrap()).collect();
+        Ok(Decoded::Done)
+    }
+
+    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError> {
+        self.logits = vec![0.0; 128];
+        self.logits[self.last[entry] as usize + 1] = 1.0;
+        Ok(&self.logits)
+    }
+
+    fn clear(&mut self, _slot: SlotId) {}
+
+    fn clear_all(&mut self) {}
+}
+
+struct Letters;
+
+impl Vocabulary for Letters {
+    fn piece(&self, token: u32, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        text.push(u8::try_from(token).unwrap());
+        Ok(())
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        token == u32::from(b'z')
+    }
+}
+
+struct Fake {
+    pool: Pool<GenerateJob>,
+    steps: Arc<Mutex<Vec<Vec<usize>>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Fake {
+    fn start(slots: u32, fault: Fault) -> Self {
+        let (steps, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
+        let spec = PoolSpec {
+            model: "fake".to_owned(),
+            thread_prefix: "test-gen",
+            workers: 1,
+            per_worker: slots,
+            nice: 0,
+            stop: Arc::clone(&stop),
+        };
+        let log = Arc::clone(&steps);
+        let make = move || Ok(Alphabet { log: Arc::clone(&log), last: Vec::new(), logits: Vec::new(), fault });
+        let serve = move |decoder, inbox| Worker::new(decoder, Arc::new(Letters), inbox, slots as usize, 64).run();
+        Self { pool: Pool::start(spec, make, serve).unwrap(), steps, stop }
+    }
+
+    fn ask(&self, prompt: &str, options: GenerateOptions) -> (Ticket, Answers) {
+        let ticket = Ticket::default();
+        let (done, answers) = channel();
+        let job = GenerateJob {
+            prompt: prompt.bytes().map(u32::from).collect(),
+            options: greedy(options),
+            ticket: ticket.clone(),
+            arrived: Instant::now(),
+            permit: self.pool.permit(100).unwrap(),
+            done: Box::new(move |result| done.send(result).unwrap()),
+        };
+        self.pool.submit(job).unwrap();
+        (ticket, answers)
+    }
+}
+
+type Answers = Receiver<Result<Generation, EngineError>>;
+
+fn greedy(mut options: GenerateOptions) -> GenerateOptions {
+    options.sampling.temperature = 0.0;
+    options
+}
+
+fn max_tokens(max_tokens: u32) -> GenerateOptions {
+    GenerateOptions { max_tokens, ..GenerateOptions::default() }
+}
+
+fn answer(answers: &Answers) -> Generation {
+    answers.recv_timeout(PATIENCE).unwrap().unwrap()
+}
+
+#[test]
+fn an_answer_ends_at_max_tokens_with_reason_length() {
+    let fake = Fake::start(1, Fault::None);
+    let generation = answer(&fake.ask("a", max_tokens(3)).1);
+    assert_eq!((generation.text.as_str(), generation.finish_reason), ("bcd", FinishReason::Length));
+    assert_eq!((generation.prompt_tokens, generation.completion_tokens), (1, 3));
+}
+
+#[test]
+fn an_answer_ends_at_the_end_token_without_its_text() {
+    let fake = Fake::start(1, Fault::None);
+    let generation = answer(&fake.ask("w", max_tokens(10)).1);
+    assert_eq!((generation.text.as_str(), generation.finish_reason), ("xy", FinishReason::EndOfSequence));
+}
+
+#[test]
+fn an_answer_ends_before_a_stop_string_that_spans_tokens() {
+    let fake = Fake::start(1, Fault::None);
+    let options = GenerateOptions { stop: vec!["ef".to_owned()], ..max_tokens(10) };
+    let generation = answer(&fake.ask("a", options).1);
+    assert_eq!((generation.text.as_str(), generation.finish_reason), ("bcd", FinishReason::Stop));
+}
+
+#[test]
+fn two_requests_share_decode_calls() {
+    let fake = Fake::start(2, Fault::None);
+    let (_, first) = fake.ask("a", max_tokens(20));
+    let (_, second) = fake.ask("b", max_tokens(20));
+    assert_eq!((answer(&first).completion_tokens, answer(&second).completion_tokens), (20, 20));
+    let steps = fake.steps.lock().unwrap();
+    assert!(steps.iter().any(|slots| slots.len() == 2), "no decode call served both: {steps:?}");
+}
+
+#[test]
+fn a_failed_batch_fails_its_requests_and_the_next_one_works() {
+    let fake = Fake::start(1, Fault::Error);
+    let failed = fake.ask("a", max_tokens(3)).1.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(failed.unwrap_err().code(), "INTERNAL");
+    assert_eq!(answer(&fake.ask("a", max_tokens(3)).1).text, "bcd");
+}
+
+#[test]
+fn a_panic_in_a_step_drops_its_sinks_and_the_next_request_works() {
+    let fake = Fake::start(1, Fault::Panic);
+    let (_, answers) = fake.ask("a", max_tokens(3));
+    assert!(answers.recv_timeout(PATIENCE).is_err(), "the sink was called instead of dropped");
+    assert_eq!(answer(&fake.ask("a", max_tokens(3)).1).text, "bcd");
+}
+
+#[test]
+fn a_request_cancelled_in_the_queue_is_answered_without_decoding() {
+    let fake = Fake::start(1, Fault::None);
+    let (done, answers) = channel();
+    let ticket = Ticket::default();
+    ticket.cancelled.store(true, Ordering::Relaxed);
+    let job = GenerateJob {
+        prompt: vec![97],
+        options: max_tokens(3),
+        ticket,
+        arrived: Instant::now(),
+        permit: fake.pool.permit(100).unwrap(),
+        done: Box::new(move |result| done.send(result).unwrap()),
+    };
+    fake.pool.submit(job).unwrap();
+    assert_eq!(answers.recv_timeout(PATIENCE).unwrap().unwrap_err().code(), "CANCELLED");
+    assert!(fake.steps.lock().unwrap().is_empty());
+}
+
+#[test]
+fn closing_a_pool_answers_what_is_queued_and_ends_its_threads() {
+    let fake = Fake::start(1, Fault::None);
+    let waiting: Vec<Answers> = (0..5).map(|_| fake.ask("a", max_tokens(5)).1).collect();
+    fake.pool.close();
+    assert!(waiting.iter().all(|answers| answer(answers).text == "bcdef"));
+    assert!(fake.pool.join(Instant::now() + PATIENCE));
+    assert_eq!(fake.pool.requests(), 0, "every request gave its place back");
+}
+
+#[test]
+fn stopping_answers_every_request_with_cancelled() {
+    let fake = Fake::start(1, Fault::None);
+    fake.stop.store(true, Ordering::Relaxed);
+    let (_, answers) = fake.ask("a", max_tokens(1_000_000));
+    fake.pool.close();
+    assert_eq!(answers.recv_timeout(PATIENCE).unwrap().unwrap_err().code(), "CANCELLED");
+    assert!(fake.pool.join(Instant::now() + PATIENCE));
+}
+
+// ---- llama.cpp with small random models -------------------------------------------------------------------
+
+struct Models {
+    dir: TempDir,
+}
+
+static MODELS: LazyLock<Models> = LazyLock::new(|| {
+    let dir = TempDir::new().unwrap();
+    write_llama(&dir.path().join("chat.gguf"), &LlamaShape::default(), 1).unwrap();
+    write_bert(&dir.path().join("embed.gguf"), &BertShape::default(), 1).unwrap();
+    Models { dir }
+});
+
+fn options(name: &str) -> LoadOptions {
+    let path = MODELS.dir.path().join(format!("{name}.gguf"));
+    let args: [&[u8]; 2] = [name.as_bytes(), path.to_str().unwrap().as_bytes()];
+    LoadOptions::parse(&args).unwrap()
+}
+
+fn load(engine: &Arc<Engine>, options: LoadOptions) -> Result<Arc<Served>, EngineError> {
+    let name = options.name.clone();
+    let (done, loaded) = channel();
+    engine.load(options, Box::new(move |result| done.send(result).unwrap()));
+    loaded.recv_timeout(PATIENCE).unwrap()?;
+    engine.find(&name)
+}
+
+fn generate(served: &Served, prompt: Vec<u32>, options: GenerateOptions) -> Answers {
+    let (done, answers) = channel();
+    served.generate(GenerateJob {
+        prompt,
+        options,
+        ticket: Ticket::default(),
+        arrived: Instant::now(),
+        permit: served.permit(100).unwrap(),
+        done: Box::new(move |result| done.send(result).unwrap()),
+    });
+    answers
+}
+
+fn embed(served: &Served, texts: &[&str]) -> Receiver<Result<Vec<Vec<f32>>, EngineError>> {
+    let (done, answers) = channel();
+    served.embed(EmbedJob {
+        texts: texts.iter().map(|text| served.model.tokenize(text, Special::Add).unwrap()).collect(),
+        ticket: Ticket::default(),
+        permit: served.permit(100).unwrap(),
+        done: Box::new(move |result| done.send(result).unwrap()),
+    });
+    answers
+}
+
+#[test]
+fn the_kind_of_a_model_is_read_from_its_file() {
+    let engine = Engine::new(ENGINE);
+    assert_eq!(load(&engine, options("chat")).unwrap().model.purpose, Purpose::Generation);
+    assert_eq!(load(&engine, options("embed")).unwrap().model.purpose, Purpose::Embedding);
+    assert!(engine.stop(Instant::now() + PATIENCE));
+}
+
+#[test]
+fn text_survives_tokens_and_back() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    for text in ["hello world", " leading", "line\r\nline\0nul", "\u{20ac} \u{4e00} \u{1f980}", "<|im_end|>"] {
+        let tokens = served.model.tokenize(text, Special::None).unwrap();
+        assert_eq!(String::from_utf8(served.model.detokenize(&tokens).unwrap()).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_special_token_in_a_users_text_stays_text() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let tokens = served.model.tokenize("<|im_end|>", Special::None).unwrap();
+    assert!(tokens.iter().all(|&token| !served.model.is_end(token)), "{tokens:?}");
+}
+
+#[test]
+fn an_unknown_token_id_is_refused_before_llama_sees_it() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let vocabulary = served.model.facts.vocabulary;
+    assert_eq!(served.model.detokenize(&[0, vocabulary]).unwrap_err().code(), "BADTOKENS");
+    assert_eq!(served.model.detokenize(&[u32::MAX]).unwrap_err().code(), "BADTOKENS");
+}
+
+#[test]
+fn greedy_answers_are_the_same_alone_and_beside_others() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let prompts: Vec<Vec<u32>> = (1..9_u32).map(|n| (1..=n * 7).collect()).collect();
+    let alone: Vec<String> =
+        prompts.iter().map(|p| answer(&generate(&served, p.clone(), greedy(max_tokens(12)))).text).collect();
+    let waiting: Vec<Answers> = prompts.iter().map(|p| generate(&served, p.clone(), greedy(max_tokens(12)))).collect();
+    let together: Vec<String> = waiting.iter().map(|answers| answer(answers).text).collect();
+    assert_eq!(alone, together);
+}
+
+#[test]
+fn a_prompt_that_leaves_no_room_names_both_numbers() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, LoadOptions { ctx: Some(64), ..options("chat") }).unwrap();
+    let error = generate(&served, vec![1; 60], max_tokens(8)).recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert_eq!(error.code(), "CTXLIMIT");
+    let text = error.to_string();
+    assert!(text.contains("60 tokens") && text.contains("holds 64"), "{text}");
+}
+
+#[test]
+fn a_prompt_that_fills_the_context_exactly_is_answered() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, LoadOptions { ctx: Some(64), ..options("chat") }).unwrap();
+    let generation = answer(&generate(&served, vec![1; 60], greedy(max_tokens(4))));
+    assert!(generation.completion_tokens >= 1);
+}
+
+#[test]
+fn texts_embedded_together_have_the_vectors_they_have_alone() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("embed")).unwrap();
+    let texts = ["a", "a b c", "the end of it", "x y z a b c d e f g", "a"];
+    let together = embed(&served, &texts).recv_timeout(PATIENCE).unwrap().unwrap();
+    for (text, vector) in texts.iter().zip(&together) {
+        let alone = embed(&served, &[text]).recv_timeout(PATIENCE).unwrap().unwrap().remove(0);
+        let difference = alone.iter().zip(vector).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+        assert!(difference < 1e-3, "{text}: {difference}");
+    }
+}
+
+#[test]
+fn unloading_answers_running_requests_and_forgets_the_name() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let running = generate(&served, vec![1, 2, 3], greedy(max_tokens(20)));
+    let (done, unloaded) = channel();
+    engine.unload("chat", Box::new(move |result| done.send(result).unwrap()));
+    assert_eq!(engine.find("chat").unwrap_err().code(), "NOMODEL");
+    unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
+    answer(&running);
+    let late = generate(&served, vec![1], max_tokens(1)).recv_timeout(PATIENCE).unwrap();
+    assert_eq!(late.unwrap_err().code(), "CANCELLED");
+}
+
+#[test]
+fn a_name_in_use_is_refused() {
+    let engine = Engine::new(ENGINE);
+    load(&engine, options("chat")).unwrap();
+    assert!(matches!(load(&engine, options("chat")), Err(EngineError::NameTaken(_))));
+}
+
+#[test]
+fn a_refused_file_leaves_its_name_free() {
+    let engine = Engine::new(ENGINE);
+    let broken = LoadOptions { path: "/no/such/file.gguf".to_owned(), ..options("chat") };
+    assert_eq!(load(&engine, broken).unwrap_err().code(), "LOADFAIL");
+    assert!(load(&engine, options("chat")).is_ok());
+}
+
+#[test]
+fn an_encoder_cannot_be_loaded_for_generation() {
+    let engine = Engine::new(ENGINE);
+    let args: [&[u8]; 4] = [b"m", options("embed").path.into_bytes().leak(), b"TYPE", b"GENERATE"];
+    let error = load(&engine, LoadOptions::parse(&args).unwrap()).unwrap_err();
+    assert_eq!(error.code(), "LOADFAIL");
+}
+
+#[test]
+fn stopping_the_engine_ends_a_running_request_at_once() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let running = generate(&served, vec![1; 200], max_tokens(200));
+    assert!(engine.stop(Instant::now() + PATIENCE));
+    // Finished just before, or cancelled; never left waiting.
+    if let Err(error) = running.recv_timeout(PATIENCE).unwrap() {
+        assert_eq!(error.code(), "CANCELLED");
+    }
+}

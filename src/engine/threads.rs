@@ -1,0 +1,106 @@
+//! Threads of the engine: named, niced, deaf to the signals that are the main thread's business, and joined with a deadline.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Starts a thread named `name` (at most 15 bytes are shown by the kernel) whose own nice value is `nice` (0..=19).
+///
+/// Nice is per thread on Linux and inherited by threads created afterwards, so it is set before llama.cpp makes its own. A panic that escapes `body`
+/// ends this thread only, and is logged.
+///
+/// # Errors
+/// When the system refuses another thread.
+pub(super) fn spawn(name: &str, nice: i32, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let label = name.to_owned();
+    Builder::new().name(name.to_owned()).spawn(move || {
+        block_process_signals();
+        set_nice(nice);
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            log::error!("thread {label} ended by a panic");
+        }
+    })
+}
+
+/// Waits until all `handles` have ended or `deadline` is over; returns whether all have.
+pub(super) fn join_until(handles: Vec<JoinHandle<()>>, deadline: Instant) -> bool {
+    let mut all = true;
+    for handle in handles {
+        while !handle.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if handle.is_finished() {
+            let _ = handle.join();
+        } else {
+            all = false;
+        }
+    }
+    all
+}
+
+/// SIGTERM and SIGINT ask Redis to shut down; they must interrupt its main thread, not a worker.
+fn block_process_signals() {
+    // SAFETY: an all-zero sigset_t is a valid value to initialise.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is ours.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: `set` is initialised and the signal numbers are valid.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: changes the mask of this thread only.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+#[cfg(target_os = "linux")]
+fn set_nice(nice: i32) {
+    // SAFETY: PRIO_PROCESS with id 0 is the calling thread on Linux; the call has no other effect.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {
+        log::warn!("could not set nice {nice}: {}", io::Error::last_os_error());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_nice(_nice: i32) {
+    // Elsewhere nice belongs to the process, and lowering it would slow Redis itself.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
+
+    #[test]
+    fn a_panic_ends_only_its_own_thread() {
+        let handle = spawn("test-panic", 0, || panic!("on purpose")).unwrap();
+        assert!(join_until(vec![handle], Instant::now() + Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_thread_has_the_nice_value_it_was_given() {
+        let (tx, rx) = mpsc::channel();
+        let handle = spawn("test-nice", 7, move || {
+            // SAFETY: reads the priority of the calling thread.
+            tx.send(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }).unwrap();
+        })
+        .unwrap();
+        assert_eq!(rx.recv().unwrap(), 7);
+        assert!(join_until(vec![handle], Instant::now() + Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_end_is_given_up_at_the_deadline() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let handle = spawn("test-deadline", 0, move || {
+            while !seen.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        })
+        .unwrap();
+        assert!(!join_until(vec![handle], Instant::now() + Duration::from_millis(20)));
+        stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,259 @@
+//! The loop of one generation worker: admit, plan, decode, sample, finish.
+//!
+//! Every decision about who runs next is in `logic::sched`; here is only the doing. A request leaves in one of three ways: finished, cancelled, or failed together with
+//! the batch it was in. In each of them its sink is called or dropped once, and its slot is cleared before the next request gets it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::context::Decoded;
+use super::decoder::{Decoder, Vocabulary};
+use super::error::EngineError;
+use super::job::{FinishReason, GenerateJob, Generation};
+use super::pool::{Inbox, Next};
+use super::sampler::Sampler;
+use crate::logic::sched::{Plan, SchedLimits, Scheduler, SlotId};
+use crate::logic::stop::{Progress, TextAssembler};
+
+/// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this length.
+const STEP_BUDGET: Duration = Duration::from_millis(100);
+
+/// State of one worker thread.
+pub(super) struct Worker<D> {
+    decoder: D,
+    vocabulary: Arc<dyn Vocabulary>,
+    scheduler: Scheduler,
+    /// The request in each slot.
+    running: Vec<Option<Running>>,
+    inbox: Inbox<GenerateJob>,
+    closed: bool,
+    plan: Plan,
+    piece: Vec<u8>,
+}
+
+struct Running {
+    job: GenerateJob,
+    sampler: Sampler,
+    text: TextAssembler,
+    prompt_tokens: usize,
+    generated: u32,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+impl<D: Decoder> Worker<D> {
+    /// A worker that serves `slots` requests at once in batches of at most `batch_tokens`.
+    pub(super) fn new(
+        decoder: D,
+        vocabulary: Arc<dyn Vocabulary>,
+        inbox: Inbox<GenerateJob>,
+        slots: usize,
+        batch_tokens: usize,
+    ) -> Self {
+        Self {
+            decoder,
+            vocabulary,
+            scheduler: Scheduler::new(SchedLimits { slots, batch_tokens, step_budget: STEP_BUDGET }),
+            running: (0..slots).map(|_| None).collect(),
+            inbox,
+            closed: false,
+            plan: Plan::default(),
+            piece: Vec::new(),
+        }
+    }
+
+    /// Serves until the inbox is closed and all work is done, or the engine stops.
+    pub(super) fn run(mut self) {
+        loop {
+            self.admit();
+            if self.inbox.stopping() {
+                self.stop();
+                return;
+            }
+            if self.is_idle() {
+                if self.closed {
+                    return;
+                }
+                continue;
+            }
+            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
+                // Dropping the sinks answers the clients; the panic hook has logged the place.
+                self.forget_all();
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.iter().all(Option::is_none)
+    }
+
+    /// Takes requests while slots are free. Waits only when there is nothing else to do.
+    fn admit(&mut self) {
+        while !self.closed && self.scheduler.free_slots() > 0 {
+            match if self.is_idle() { self.inbox.wait() } else { self.inbox.poll() } {
+                Next::Job(job) if self.inbox.stopping() => fail(job, EngineError::Cancelled("the server is stopping")),
+                Next::Job(job) if job.ticket.is_cancelled() => fail(job, EngineError::Cancelled("before it began")),
+                Next::Job(job) => self.start(job),
+                Next::Nothing => return,
+                Next::Closed => self.closed = true,
+            }
+        }
+    }
+
+    fn start(&mut self, mut job: GenerateJob) {
+        let prompt = std::mem::take(&mut job.prompt);
+        let prompt_tokens = prompt.len();
+        let Some(slot) = self.scheduler.admit(prompt) else {
+            fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
+            return;
+        };
+        let running = Running {
+            sampler: Sampler::new(&job.options.sampling),
+            text: TextAssembler::new(job.options.stop.clone()),
+            prompt_tokens,
+            generated: 0,
+            started: Instant::now(),
+            first_token: None,
+            job,
+        };
+        if let Some(place) = self.running.get_mut(slot.index()) {
+            *place = Some(running);
+        }
+    }
+
+    fn step(&mut self) {
+        self.drop_cancelled();
+        self.inbox.panic_if_asked();
+        let mut plan = std::mem::take(&mut self.plan);
+        self.scheduler.plan_into(&mut plan);
+        if !plan.entries.is_empty() {
+            self.decode(&plan);
+        }
+        self.plan = plan;
+    }
+
+    fn drop_cancelled(&mut self) {
+        for i in 0..self.running.len() {
+            if self.running[i].as_ref().is_some_and(|r| r.job.ticket.is_cancelled()) {
+                self.release(SlotId::new(i), Err(EngineError::Cancelled("while it ran")));
+            }
+        }
+    }
+
+    fn decode(&mut self, plan: &Plan) {
+        let begun = Instant::now();
+        let running = &self.running;
+        let mut flags = plan
+            .entries
+            .iter()
+            .filter_map(|e| running.get(e.slot.index())?.as_ref())
+            .map(|r| Arc::clone(&r.job.ticket.cancelled));
+        match self.decoder.decode(plan, &mut flags) {
+            Ok(Decoded::Done) => {
+                self.scheduler.complete(plan, begun.elapsed());
+                self.sample(plan);
+            }
+            Ok(Decoded::Aborted) => self.fail_batch(plan, &EngineError::Cancelled("while it ran")),
+            Err(error) => {
+                log::error!("a batch of {} requests failed: {error}", plan.entries.len());
+                self.fail_batch(plan, &error);
+            }
+        }
+    }
+
+    fn sample(&mut self, plan: &Plan) {
+        for (index, entry) in plan.entries.iter().enumerate().filter(|(_, e)| e.wants_logits) {
+            let Some(running) = self.running.get_mut(entry.slot.index()).and_then(Option::as_mut) else {
+                continue;
+            };
+            let chosen = self.decoder.logits(index).and_then(|logits| running.sampler.choose(logits));
+            let outcome = chosen
+                .and_then(|token| running.take(token, &*self.vocabulary, &mut self.piece).map(|end| (token, end)));
+            match outcome {
+                Ok((token, None)) => self.scheduler.sampled(entry.slot, token),
+                Ok((_, Some(reason))) => self.release(entry.slot, Ok(reason)),
+                Err(error) => self.release(entry.slot, Err(error)),
+            }
+        }
+    }
+
+    /// Ends the request in `slot` and answers it.
+    fn release(&mut self, slot: SlotId, outcome: Result<FinishReason, EngineError>) {
+        self.scheduler.release(slot);
+        self.decoder.clear(slot);
+        if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
+            running.finish(outcome);
+        }
+    }
+
+    fn fail_batch(&mut self, plan: &Plan, error: &EngineError) {
+        for entry in &plan.entries {
+            self.release(entry.slot, Err(error.clone()));
+        }
+    }
+
+    fn forget_all(&mut self) {
+        for (i, place) in self.running.iter_mut().enumerate() {
+            if place.take().is_some() {
+                self.scheduler.release(SlotId::new(i));
+            }
+        }
+        self.decoder.clear_all();
+    }
+
+    fn stop(mut self) {
+        for place in &mut self.running {
+            if let Some(running) = place.take() {
+                running.finish(Err(EngineError::Cancelled("the server is stopping")));
+            }
+        }
+        while let Next::Job(job) = self.inbox.poll() {
+            fail(job, EngineError::Cancelled("the server is stopping"));
+        }
+    }
+}
+
+impl Running {
+    /// Takes one generated token into the answer; says why the answer ends with it, if it does.
+    fn take(
+        &mut self,
+        token: u32,
+        vocabulary: &dyn Vocabulary,
+        piece: &mut Vec<u8>,
+    ) -> Result<Option<FinishReason>, EngineError> {
+        self.first_token.get_or_insert_with(Instant::now);
+        self.generated += 1;
+        self.job.ticket.generated.store(self.generated, Ordering::Relaxed);
+        if vocabulary.is_end(token) {
+            return Ok(Some(FinishReason::EndOfSequence));
+        }
+        piece.clear();
+        vocabulary.piece(token, piece)?;
+        if self.text.push(piece) == Progress::Stopped {
+            return Ok(Some(FinishReason::Stop));
+        }
+        Ok((self.generated >= self.job.options.max_tokens).then_some(FinishReason::Length))
+    }
+
+    fn finish(self, outcome: Result<FinishReason, EngineError>) {
+        let now = Instant::now();
+        let first_token = self.first_token.unwrap_or(now);
+        let result = outcome.map(|finish_reason| Generation {
+            text: self.text.finish(),
+            finish_reason,
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.generated as usize,
+            queued: self.started.duration_since(self.job.arrived),
+            prefill: first_token.duration_since(self.started),
+            decode: now.duration_since(first_token),
+            seed: self.sampler.seed(),
+        });
+        self.job.answer(result);
+    }
+}
+
+fn fail(job: GenerateJob, error: EngineError) {
+    job.answer(Err(error));
+}

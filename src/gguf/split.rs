@@ -1,0 +1,45 @@
+//! Models split into several files: llama.cpp opens the other parts by itself when it is given the first, so
+//! they are checked with it.
+
+use std::path::{Path, PathBuf};
+
+use crate::check;
+use crate::error::GgufError;
+use crate::header::Header;
+
+/// Returns the header of the model whose first part, at `path`, has the header `first`: its own when the model
+/// is one file, otherwise with the size of all parts.
+pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, GgufError> {
+    let parts = u64::from(first.get_u32("split.count").unwrap_or(0));
+    if parts <= 1 {
+        return Ok(first);
+    }
+    if first.get_u32("split.no") != Some(0) {
+        return Err(GgufError::Unusable("it is a later part of a split model; load the first part".into()));
+    }
+    let Some(prefix) = prefix(path, parts) else {
+        return Err(GgufError::Unusable(format!(
+            "it is the first of {parts} parts, whose name must end in -00001-of-{parts:05}.gguf"
+        )));
+    };
+    for part in 2..=parts {
+        let header = check::open(&part_path(&prefix, part, parts), None)
+            .map_err(|source| GgufError::Part { part, source: Box::new(source) })?
+            .header;
+        first.file_size = first.file_size.saturating_add(header.file_size);
+    }
+    Ok(first)
+}
+
+/// The path of the first part without the numbering.
+fn prefix(path: &Path, parts: u64) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(&format!("-00001-of-{parts:05}.gguf"))?;
+    (!stem.is_empty()).then(|| path.with_file_name(stem))
+}
+
+fn part_path(prefix: &Path, part: u64, parts: u64) -> PathBuf {
+    let mut name = prefix.file_name().unwrap_or_default().to_os_string();
+    name.push(format!("-{part:05}-of-{parts:05}.gguf"));
+    prefix.with_file_name(name)
+}

@@ -1,0 +1,130 @@
+//! Well-formed headers on which llama.cpp would abort.
+
+use crate::raw::{Raw, minimal};
+
+/// A header with a string array of tokens after `pairs` more pairs.
+fn with_tokens(model: &str, pairs: u64, tokens: &[&str]) -> Raw {
+    let start = Raw::new(3, 0, 3 + pairs)
+        .string_pair("general.architecture", "bert")
+        .string_pair("tokenizer.ggml.model", model)
+        .text("tokenizer.ggml.tokens")
+        .u32(9)
+        .u32(8)
+        .u64(tokens.len() as u64);
+    tokens.iter().fold(start, |raw, token| raw.text(token))
+}
+
+fn five() -> [&'static str; 5] {
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"]
+}
+
+fn i32s(raw: Raw, key: &str, values: &[i32]) -> Raw {
+    let start = raw.text(key).u32(9).u32(5).u64(values.len() as u64);
+    values.iter().fold(start, |raw, value| raw.add(&value.to_le_bytes()))
+}
+
+#[test]
+fn a_model_without_architecture_or_tokenizer_is_refused() {
+    let refusal = Raw::new(3, 0, 0).refusal();
+    assert!(refusal.contains("general.architecture"), "{refusal}");
+    let refusal = Raw::new(3, 0, 1).string_pair("general.architecture", "llama").refusal();
+    assert!(refusal.contains("no tokenizer"), "{refusal}");
+    let none =
+        Raw::new(3, 0, 2).string_pair("general.architecture", "llama").string_pair("tokenizer.ggml.model", "none");
+    assert!(none.refusal().contains("no tokenizer"));
+}
+
+#[test]
+fn layer_numbers_out_of_range_are_refused() {
+    for layers in [0, 513, u32::MAX] {
+        let refusal = minimal(0, 1).u32_pair("llama.block_count", layers).refusal();
+        assert!(refusal.contains("1 to 512"), "{refusal}");
+    }
+    let raw = minimal(0, 2).u32_pair("llama.block_count", 4).u32_pair("llama.nextn_predict_layers", 5);
+    assert!(raw.refusal().contains("nextn"));
+}
+
+#[test]
+fn expert_numbers_that_do_not_agree_are_refused() {
+    let with = |experts, used, groups, groups_used| {
+        minimal(0, 4)
+            .u32_pair("llama.expert_count", experts)
+            .u32_pair("llama.expert_used_count", used)
+            .u32_pair("llama.expert_group_count", groups)
+            .u32_pair("llama.expert_group_used_count", groups_used)
+    };
+    for bad in [
+        (0, 1, 0, 0),
+        (8, 0, 0, 0),
+        (8, 9, 0, 0),
+        (2000, 1, 0, 0),
+        (8, 2, 3, 1),
+        (8, 2, 4, 0),
+        (8, 2, 4, 4),
+        (8, 2, 8, 2),
+    ] {
+        let raw = with(bad.0, bad.1, bad.2, bad.3);
+        assert!(raw.refusal().contains("expert numbers"), "{bad:?}");
+    }
+    for good in [(0, 0, 0, 0), (8, 2, 0, 0), (8, 2, 1, 0), (8, 2, 4, 2)] {
+        assert!(with(good.0, good.1, good.2, good.3).check().is_ok(), "{good:?}");
+    }
+}
+
+#[test]
+fn an_expert_number_per_layer_counts_with_its_largest() {
+    let raw = i32s(minimal(0, 2).u32_pair("llama.expert_count", 4), "llama.expert_used_count", &[2, 5]);
+    assert!(raw.refusal().contains("5 used"));
+}
+
+#[test]
+fn an_unknown_rope_scaling_is_refused() {
+    assert!(minimal(0, 1).string_pair("llama.rope.scaling.type", "yarn").check().is_ok());
+    let refusal = minimal(0, 1).string_pair("llama.rope.scaling.type", "su").refusal();
+    assert!(refusal.contains("'su'"), "{refusal}");
+}
+
+#[test]
+fn a_token_that_stands_twice_is_refused() {
+    let refusal = with_tokens("test", 0, &["a", "b", "a"]).refusal();
+    assert!(refusal.contains("token 2"), "{refusal}");
+    assert!(with_tokens("test", 0, &["a\0b", "a\0c"]).check().is_err(), "read as C strings");
+    assert!(with_tokens("test", 0, &["", ""]).check().is_ok(), "renamed by llama.cpp");
+    assert!(with_tokens("test", 0, &["[EMPTY_1]", ""]).check().is_err());
+}
+
+#[test]
+fn a_wordpiece_vocabulary_needs_cls_and_sep() {
+    let with = |bos, sep| {
+        with_tokens("bert", 2, &five())
+            .u32_pair("tokenizer.ggml.bos_token_id", bos)
+            .u32_pair("tokenizer.ggml.seperator_token_id", sep)
+    };
+    assert!(with(2, 3).check().is_ok());
+    assert!(with(2, 9).refusal().contains("[SEP]"));
+    assert!(with_tokens("bert", 0, &five()).refusal().contains("[CLS]"), "101 is out of range");
+}
+
+#[test]
+fn a_wordpiece_vocabulary_has_no_byte_tokens() {
+    let with = |kind| {
+        let raw = with_tokens("bert", 3, &five())
+            .u32_pair("tokenizer.ggml.bos_token_id", 2)
+            .u32_pair("tokenizer.ggml.seperator_token_id", 3);
+        i32s(raw, "tokenizer.ggml.token_type", &[3, 3, 3, 3, kind])
+    };
+    assert!(with(1).check().is_ok());
+    assert!(with(6).refusal().contains("byte tokens"));
+}
+
+#[test]
+fn a_tokenizer_must_have_the_special_tokens_it_adds() {
+    assert!(with_tokens("llama", 0, &five()).check().is_ok(), "BOS 1 exists");
+    assert!(with_tokens("llama", 0, &["a"]).refusal().contains("BOS"));
+    assert!(with_tokens("gpt2", 0, &five()).refusal().contains("BOS"), "BOS 11 is out of range");
+    let raw = with_tokens("gpt2", 1, &five()).text("tokenizer.ggml.add_bos_token").u32(7).add(&[0]);
+    assert!(raw.check().is_ok(), "no BOS is added");
+    let raw = with_tokens("t5", 1, &five()).u32_pair("tokenizer.ggml.eos_token_id", 70);
+    assert!(raw.check().is_ok(), "an id out of range falls back to the default");
+    assert!(with_tokens("t5", 0, &["a"]).refusal().contains("EOS"));
+}

@@ -1,0 +1,49 @@
+//! Models in several files.
+
+use std::fs;
+
+use redis_infer_gguf::{GgufError, Writer, check_file};
+use tempfile::TempDir;
+
+fn part(number: u32) -> Writer {
+    let mut writer = Writer::new("llama");
+    writer.string("tokenizer.ggml.model", "test").u32("split.no", number).u32("split.count", 2);
+    writer
+}
+
+fn two_parts() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    part(0).write(&folder.path().join("m-00001-of-00002.gguf")).unwrap();
+    part(1).write(&folder.path().join("m-00002-of-00002.gguf")).unwrap();
+    folder
+}
+
+#[test]
+fn the_sizes_of_all_parts_count() {
+    let folder = two_parts();
+    let first = folder.path().join("m-00001-of-00002.gguf");
+    let single = fs::metadata(&first).unwrap().len();
+    assert_eq!(check_file(&first).unwrap().file_size, 2 * single);
+}
+
+#[test]
+fn a_missing_or_damaged_part_is_named() {
+    let folder = two_parts();
+    let first = folder.path().join("m-00001-of-00002.gguf");
+    let second = folder.path().join("m-00002-of-00002.gguf");
+    fs::write(&second, "text").unwrap();
+    assert!(check_file(&first).unwrap_err().to_string().starts_with("part 2 of this split model"));
+    fs::remove_file(&second).unwrap();
+    assert!(matches!(check_file(&first), Err(GgufError::Part { part: 2, .. })));
+}
+
+#[test]
+fn only_the_first_part_under_its_own_name_can_be_loaded() {
+    let folder = two_parts();
+    let error = check_file(&folder.path().join("m-00002-of-00002.gguf")).unwrap_err();
+    assert!(error.to_string().contains("load the first part"));
+    let renamed = folder.path().join("renamed.gguf");
+    fs::rename(folder.path().join("m-00001-of-00002.gguf"), &renamed).unwrap();
+    let error = check_file(&renamed).unwrap_err();
+    assert!(error.to_string().contains("-00001-of-00002.gguf"));
+}

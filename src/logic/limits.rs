@@ -1,0 +1,148 @@
+//! Every default, lower and upper bound of a command option or configuration value, once.
+//!
+//! Bounds are inclusive. Where no source is named the number is our own choice, with its reason.
+
+/// `TEMP`: the default of llama.cpp's `common_params_sampling`.
+pub const TEMP_DEFAULT: f32 = 0.8;
+/// `TEMP`: 0 takes the most likely token.
+pub const TEMP_MIN: f32 = 0.0;
+/// `TEMP`: above this every model draws almost evenly from its vocabulary.
+pub const TEMP_MAX: f32 = 100.0;
+/// A `TEMP` below this is taken as 0: logits divided by it could leave the range of `f32`.
+pub const TEMP_GREEDY_BELOW: f32 = 1e-6;
+
+/// `TOPK`: the default of llama.cpp's `common_params_sampling`.
+pub const TOPK_DEFAULT: i32 = 40;
+/// `TOPK`: 0 switches the filter off.
+pub const TOPK_MIN: i32 = 0;
+/// `TOPK`: above the vocabulary of any known model, which is where the filter ends anyway.
+pub const TOPK_MAX: i32 = 1_000_000;
+
+/// `TOPP`: the default of llama.cpp's `common_params_sampling`.
+pub const TOPP_DEFAULT: f32 = 0.95;
+/// `TOPP`: a probability; 0 keeps one token.
+pub const TOPP_MIN: f32 = 0.0;
+/// `TOPP`: a probability; 1 switches the filter off.
+pub const TOPP_MAX: f32 = 1.0;
+
+/// `MINP`: the default of llama.cpp's `common_params_sampling`.
+pub const MINP_DEFAULT: f32 = 0.05;
+/// `MINP`: a share of the highest probability; 0 switches the filter off.
+pub const MINP_MIN: f32 = 0.0;
+/// `MINP`: a share of the highest probability; 1 keeps one token.
+pub const MINP_MAX: f32 = 1.0;
+
+/// `MAXTOKENS` of a generation, in tokens: a few paragraphs.
+pub const MAX_TOKENS_DEFAULT: u32 = 256;
+/// `MAXTOKENS` of a generation, in tokens.
+pub const MAX_TOKENS_MIN: u32 = 1;
+/// `MAXTOKENS` of a generation, in tokens: the largest context, see [`CTX_MAX`].
+pub const MAX_TOKENS_MAX: u32 = CTX_MAX;
+
+/// `SEED`: any 32-bit number.
+pub const SEED_MIN: u32 = 0;
+/// `SEED`: any 32-bit number.
+pub const SEED_MAX: u32 = u32::MAX;
+
+/// `STOP`: number of strings.
+pub const STOP_COUNT_MIN: u32 = 1;
+/// `STOP`: number of strings; each is compared with the text after every token.
+pub const STOP_COUNT_MAX: u32 = 64;
+/// `STOP`: bytes of one string; that much text is held back until it cannot be the string any more.
+pub const STOP_BYTES_MAX: usize = 256;
+
+/// `TIMEOUT` in milliseconds.
+pub const TIMEOUT_MS_MIN: u32 = 1;
+/// `TIMEOUT` in milliseconds: one day.
+pub const TIMEOUT_MS_MAX: u32 = 86_400_000;
+
+/// `K` of a search: chunks returned; about what a context of [`CTX_DEFAULT`] holds beside the answer.
+pub const K_DEFAULT: u32 = 5;
+/// `K` of a search: chunks returned.
+pub const K_MIN: u32 = 1;
+/// `K` of a search: chunks returned.
+pub const K_MAX: u32 = 200;
+
+/// Bytes of a text argument (prompt, query, text to embed).
+pub const TEXT_MAX: usize = 8 << 20;
+/// Bytes of a document given to `INFER.INGEST`; its chunks are embedded in one command.
+pub const DOCUMENT_MAX: usize = 4 << 20;
+/// Bytes of a document's path inside an index.
+pub const PATH_MAX: usize = 1024;
+/// Bytes of a model file's path: `PATH_MAX` of Linux.
+pub const MODEL_PATH_MAX: usize = 4096;
+/// Bytes of a model or index name.
+pub const NAME_MAX: usize = 128;
+
+/// `CTX`, in tokens per request: room for a question with its chunks, without the memory of a model's full context.
+pub const CTX_DEFAULT: u32 = 4096;
+/// `CTX`, in tokens per request.
+pub const CTX_MIN: u32 = 64;
+/// `CTX`, in tokens per request: the longest context of published models.
+pub const CTX_MAX: u32 = 1 << 20;
+
+/// `PARALLEL`: requests that one worker advances together.
+pub const PARALLEL_DEFAULT: u32 = 2;
+/// `PARALLEL`: requests that one worker advances together.
+pub const PARALLEL_MIN: u32 = 1;
+/// `PARALLEL`: requests that one worker advances together; each needs its own KV cache.
+pub const PARALLEL_MAX: u32 = 64;
+
+/// `WORKERS`: threads that each own one llama.cpp context.
+pub const WORKERS_MIN: u32 = 1;
+/// `WORKERS`: threads that each own one llama.cpp context.
+pub const WORKERS_MAX: u32 = 256;
+
+/// `THREADS`: compute threads of one worker.
+pub const THREADS_MIN: u32 = 1;
+/// `THREADS`: compute threads of one worker; below `GGML_MAX_N_THREADS` of llama.cpp, 512.
+pub const THREADS_MAX: u32 = 256;
+
+/// `GPULAYERS`: none, the default build is for CPUs.
+pub const GPU_LAYERS_DEFAULT: u32 = 0;
+/// `GPULAYERS`: layers of the model kept on the GPU.
+pub const GPU_LAYERS_MIN: u32 = 0;
+/// `GPULAYERS`: above the layers of any model, where it means all; the usual way to write that is 999.
+pub const GPU_LAYERS_MAX: u32 = 65_536;
+
+/// `EX` of a stored key, in seconds.
+pub const EXPIRE_SECONDS_MIN: u32 = 1;
+/// `EX` of a stored key, in seconds: ten years of 365 days.
+pub const EXPIRE_SECONDS_MAX: u32 = 10 * 365 * 86_400;
+
+/// Texts in one `INFER.EMBED`.
+pub const EMBED_COUNT_MIN: u32 = 1;
+/// Texts in one `INFER.EMBED`; each is one entry of the reply.
+pub const EMBED_COUNT_MAX: u32 = 1024;
+/// `DIM`, in values of a vector.
+pub const DIM_MIN: u32 = 1;
+/// `DIM`, in values of a vector; vector sets refuse more than 65 536.
+pub const DIM_MAX: u32 = 65_536;
+
+/// `MAXTOKENS` of a chunk, in tokens of the embedding model: fits the 512 of common embedding models.
+pub const CHUNK_TOKENS_DEFAULT: u32 = 256;
+/// `MAXTOKENS` of a chunk, in tokens of the embedding model.
+pub const CHUNK_TOKENS_MIN: u32 = 16;
+/// `MAXTOKENS` of a chunk, in tokens of the embedding model: the context of long-context embedding models.
+pub const CHUNK_TOKENS_MAX: u32 = 8192;
+
+/// `OVERLAP`: pieces of a chunk's end repeated at the start of the next.
+pub const OVERLAP_DEFAULT: u32 = 1;
+/// `OVERLAP`: pieces of a chunk's end repeated at the start of the next.
+pub const OVERLAP_MIN: u32 = 0;
+/// `OVERLAP`: pieces of a chunk's end repeated at the start of the next; more would be the same text twice.
+pub const OVERLAP_MAX: u32 = 8;
+
+/// `infer.queue-limit`: requests that may wait, over all models.
+pub const QUEUE_LIMIT_DEFAULT: i64 = 128;
+/// `infer.queue-limit`: requests that may wait, over all models.
+pub const QUEUE_LIMIT_MIN: i64 = 1;
+/// `infer.queue-limit`: requests that may wait, over all models.
+pub const QUEUE_LIMIT_MAX: i64 = 65_536;
+
+/// `infer.nice`: worker threads give way to the thread that answers plain commands.
+pub const NICE_DEFAULT: i64 = 10;
+/// `infer.nice`: the nice value of an ordinary thread; less needs privileges.
+pub const NICE_MIN: i64 = 0;
+/// `infer.nice`: the highest nice value of Linux.
+pub const NICE_MAX: i64 = 19;

@@ -1,0 +1,19 @@
+//! Decisions without machinery: what a command asks for, what may run next, how texts are cut, joined and named.
+//!
+//! Everything here is a plain function or value over bytes and numbers. No Redis, no llama.cpp, no threads, no clock, no files and no globals, so that every rule
+//! has a test which needs neither a server nor a model. The other rooms use this one; it uses none of them.
+
+pub mod args;
+pub mod chunk;
+pub mod hangul;
+pub mod index;
+pub mod keys;
+pub mod limits;
+pub mod options;
+pub mod packing;
+pub mod prompt;
+pub mod sched;
+pub mod stop;
+pub mod token_blob;
+pub mod utf8;
+pub mod vector;

@@ -1,0 +1,127 @@
+//! `INFER.EMBED`.
+
+use crate::logic::args::{ArgError, Args, non_empty, utf8};
+use crate::logic::limits;
+
+/// How vectors are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbedFormat {
+    /// One blob of little-endian `f32`, as `VADD` takes it.
+    Fp32,
+    /// One array of numbers.
+    Values,
+}
+
+impl EmbedFormat {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 2] = [Self::Fp32, Self::Values];
+
+    /// The word in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "FP32",
+            Self::Values => "VALUES",
+        }
+    }
+}
+
+/// `INFER.EMBED model count text [text ...] [FORMAT FP32|VALUES] [DIM n] [NONORM] [PREFIX s]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embed<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// The texts; none is empty.
+    pub texts: Vec<&'a str>,
+    /// `FORMAT`.
+    pub format: EmbedFormat,
+    /// `DIM`: keep that many values of each vector.
+    pub dim: Option<u32>,
+    /// Scale vectors to length 1; off with `NONORM`.
+    pub normalize: bool,
+    /// `PREFIX`: goes before every text; may be empty.
+    pub prefix: Option<&'a str>,
+}
+
+impl<'a> Embed<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.EMBED", args);
+        let model = args.name("model name")?;
+        let given = args.counted("count", limits::EMBED_COUNT_MIN, limits::EMBED_COUNT_MAX)?;
+        let texts = given
+            .iter()
+            .map(|bytes| non_empty("text", utf8("text", bytes, limits::TEXT_MAX)?))
+            .collect::<Result<_, _>>()?;
+        let mut parsed = Self { model, texts, format: EmbedFormat::Fp32, dim: None, normalize: true, prefix: None };
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "FORMAT" => parsed.format = args.word("FORMAT", &EmbedFormat::ALL, EmbedFormat::name)?,
+                "DIM" => parsed.dim = Some(args.integer("DIM", limits::DIM_MIN, limits::DIM_MAX)?),
+                "NONORM" => parsed.normalize = false,
+                "PREFIX" => parsed.prefix = Some(args.text("PREFIX")?),
+                _ => return Err(option.unknown()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_words;
+    use super::*;
+
+    fn failure(line: &str) -> String {
+        with_words(line, |args| Embed::parse(args).map(drop)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_option_has_a_default() {
+        with_words("m 2 a DIM", |args| {
+            let expected = Embed {
+                model: "m",
+                texts: vec!["a", "DIM"],
+                format: EmbedFormat::Fp32,
+                dim: None,
+                normalize: true,
+                prefix: None,
+            };
+            assert_eq!(Embed::parse(args), Ok(expected));
+        });
+    }
+
+    #[test]
+    fn all_options_are_taken_in_any_order_and_case() {
+        with_words("m 1 a prefix query: NoNorm dim 64 FORMAT values", |args| {
+            let expected = Embed {
+                model: "m",
+                texts: vec!["a"],
+                format: EmbedFormat::Values,
+                dim: Some(64),
+                normalize: false,
+                prefix: Some("query:"),
+            };
+            assert_eq!(Embed::parse(args), Ok(expected));
+        });
+    }
+
+    #[test]
+    fn wrong_arguments_are_told_why() {
+        for (line, text) in [
+            ("m 0", "count must be from 1 to 1024"),
+            ("m two a b", "count is not a number"),
+            ("m -1 a", "count is negative"),
+            ("m 3 a b", "count is 3, but the number of arguments after it is 2"),
+            ("m 1 a b", "unknown option 'B'"),
+            ("m 2 a ''", "text must not be empty"),
+            ("m 1 a FORMAT JSON", "FORMAT must be one of FP32, VALUES"),
+            ("m 1 a DIM 0", "DIM must be from 1 to 65536"),
+        ] {
+            assert_eq!(failure(line), text);
+        }
+        assert_eq!(failure(&format!("m 1025 {}", "a ".repeat(1025))), "count must be from 1 to 1024");
+    }
+}

@@ -1,0 +1,254 @@
+//! `INFER.GENERATE`, and the generation options that other commands have too.
+
+// A span of time, not a clock.
+use core::time::Duration;
+
+use crate::logic::args::{ArgError, Args, Keyword, non_empty, utf8};
+use crate::logic::limits;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// `TEMP`; 0 takes the most likely token.
+    pub temperature: f32,
+    /// `TOPK`; 0 is off.
+    pub top_k: i32,
+    /// `TOPP`.
+    pub top_p: f32,
+    /// `MINP`.
+    pub min_p: f32,
+    /// `SEED`; `None` for a random one.
+    pub seed: Option<u32>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: limits::TEMP_DEFAULT,
+            top_k: limits::TOPK_DEFAULT,
+            top_p: limits::TOPP_DEFAULT,
+            min_p: limits::MINP_DEFAULT,
+            seed: None,
+        }
+    }
+}
+
+/// The options of every command that generates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// `MAXTOKENS`: most tokens to generate.
+    pub max_tokens: u32,
+    /// `TEMP`, `TOPK`, `TOPP`, `MINP`, `SEED`.
+    pub sampling: Sampling,
+    /// `STOP`: texts that end the answer; none is empty.
+    pub stop: Vec<String>,
+    /// `TIMEOUT`, from arrival to answer.
+    pub timeout: Option<Duration>,
+    /// `WITHSTATS`: answer with a map.
+    pub with_stats: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: limits::MAX_TOKENS_DEFAULT,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            timeout: None,
+            with_stats: false,
+        }
+    }
+}
+
+impl GenerateOptions {
+    /// Takes `option` with its values from `args`, if it is a generation option; else `false`, with nothing taken.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn accept(&mut self, option: &Keyword, args: &mut Args<'_>) -> Result<bool, ArgError> {
+        match option.as_str() {
+            "MAXTOKENS" => {
+                self.max_tokens = args.integer("MAXTOKENS", limits::MAX_TOKENS_MIN, limits::MAX_TOKENS_MAX)?
+            }
+            "TEMP" => {
+                let temperature = args.number("TEMP", limits::TEMP_MIN, limits::TEMP_MAX)?;
+                self.sampling.temperature = if temperature < limits::TEMP_GREEDY_BELOW { 0.0 } else { temperature };
+            }
+            "TOPK" => self.sampling.top_k = args.integer("TOPK", limits::TOPK_MIN, limits::TOPK_MAX)?,
+            "TOPP" => self.sampling.top_p = args.number("TOPP", limits::TOPP_MIN, limits::TOPP_MAX)?,
+            "MINP" => self.sampling.min_p = args.number("MINP", limits::MINP_MIN, limits::MINP_MAX)?,
+            "SEED" => self.sampling.seed = Some(args.integer("SEED", limits::SEED_MIN, limits::SEED_MAX)?),
+            "STOP" => self.stop = stop_strings(args)?,
+            "TIMEOUT" => {
+                let milliseconds = args.integer("TIMEOUT", limits::TIMEOUT_MS_MIN, limits::TIMEOUT_MS_MAX)?;
+                self.timeout = Some(Duration::from_millis(milliseconds.into()));
+            }
+            "WITHSTATS" => self.with_stats = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn stop_strings(args: &mut Args<'_>) -> Result<Vec<String>, ArgError> {
+    const WHAT: &str = "STOP string";
+    let given = args.counted("STOP", limits::STOP_COUNT_MIN, limits::STOP_COUNT_MAX)?;
+    given.iter().map(|bytes| non_empty(WHAT, utf8(WHAT, bytes, limits::STOP_BYTES_MAX)?).map(str::to_owned)).collect()
+}
+
+/// `INFER.GENERATE model numkeys [key ...] [TEXT prompt | BLOB tokens] [RAW] [generation options]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generate<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// Keys with tokens, in order.
+    pub keys: Vec<&'a [u8]>,
+    /// `TEXT`: the prompt after the keys; never empty, and not together with `blob`.
+    pub text: Option<&'a str>,
+    /// `BLOB`: tokens after the keys; never empty, not decoded yet, see `token_blob`.
+    pub blob: Option<&'a [u8]>,
+    /// `RAW`: no chat template around the prompt.
+    pub raw: bool,
+    /// The generation options.
+    pub options: GenerateOptions,
+}
+
+impl<'a> Generate<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.GENERATE", args);
+        let mut parsed = Self {
+            model: args.name("model name")?,
+            keys: args.keys()?,
+            text: None,
+            blob: None,
+            raw: false,
+            options: GenerateOptions::default(),
+        };
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "TEXT" => parsed.text = Some(args.non_empty_text("TEXT")?),
+                "BLOB" => parsed.blob = Some(args.required("BLOB")?),
+                "RAW" => parsed.raw = true,
+                _ if parsed.options.accept(&option, &mut args)? => {}
+                _ => return Err(option.unknown()),
+            }
+        }
+        if parsed.text.is_some() && parsed.blob.is_some() {
+            return Err(ArgError::Conflict { a: "TEXT", b: "BLOB" });
+        }
+        if parsed.blob.is_some_and(<[u8]>::is_empty) {
+            return Err(ArgError::Empty { what: "BLOB" });
+        }
+        if parsed.keys.is_empty() && parsed.text.is_none() && parsed.blob.is_none() {
+            return Err(ArgError::Required { what: "a prompt (a key, TEXT or BLOB)" });
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_words;
+    use super::*;
+
+    fn options(line: &str) -> Result<GenerateOptions, ArgError> {
+        with_words(&format!("m 0 TEXT t {line}"), |args| Generate::parse(args).map(|parsed| parsed.options))
+    }
+
+    fn failure(line: &str) -> String {
+        with_words(line, |args| Generate::parse(args).map(drop)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_option_has_a_default() {
+        let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, seed: None };
+        let expected =
+            GenerateOptions { max_tokens: 256, sampling, stop: Vec::new(), timeout: None, with_stats: false };
+        assert_eq!(options(""), Ok(expected));
+    }
+
+    #[test]
+    fn all_options_are_taken_in_any_order_and_case() {
+        let line =
+            "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967295 minp 0 topp 1 TOPK 0 temp 0.25 maxtokens 7";
+        let sampling = Sampling { temperature: 0.25, top_k: 0, top_p: 1.0, min_p: 0.0, seed: Some(u32::MAX) };
+        let expected = GenerateOptions {
+            max_tokens: 7,
+            sampling,
+            stop: vec!["END".into(), "MAXTOKENS".into()],
+            timeout: Some(Duration::from_millis(1500)),
+            with_stats: true,
+        };
+        assert_eq!(options(line), Ok(expected));
+    }
+
+    #[test]
+    fn a_temperature_too_small_to_divide_by_is_greedy() {
+        for (given, expected) in [("0", 0.0), ("1e-40", 0.0), ("-0", 0.0), ("0.001", 0.001)] {
+            assert_eq!(
+                options(&format!("TEMP {given}")).unwrap().sampling.temperature.to_bits(),
+                f32::to_bits(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_options_are_told_why() {
+        for (line, text) in [
+            ("TEMP 100.5", "TEMP must be from 0 to 100"),
+            ("TEMP inf", "TEMP is not a number"),
+            ("TOPK -1", "TOPK must be from 0 to 1000000"),
+            ("TOPP 1.5", "TOPP must be from 0 to 1"),
+            ("MINP -0.5", "MINP must be from 0 to 1"),
+            ("MAXTOKENS 0", "MAXTOKENS must be from 1 to 1048576"),
+            ("SEED -1", "SEED must be from 0 to 4294967295"),
+            ("SEED 4294967296", "SEED must be from 0 to 4294967295"),
+            ("TIMEOUT 0", "TIMEOUT must be from 1 to 86400000"),
+            ("STOP", "option STOP needs a value"),
+            ("STOP 0", "STOP must be from 1 to 64"),
+            ("STOP x", "STOP is not a number"),
+            ("STOP 2 a", "STOP is 2, but the number of arguments after it is 1"),
+            ("STOP 1 ''", "STOP string must not be empty"),
+            ("STOP 1 a STOP 1 b", "option STOP is given twice"),
+            ("K 3", "unknown option 'K'"),
+        ] {
+            assert_eq!(options(line).unwrap_err().to_string(), text);
+        }
+        assert_eq!(
+            options(&format!("STOP 1 {}", "x".repeat(257))).unwrap_err(),
+            ArgError::TooLong { what: "STOP string", max: 256 }
+        );
+        assert!(options(&format!("STOP 64 {}", "x ".repeat(64))).is_ok());
+        assert_eq!(
+            options(&format!("STOP 65 {}", "x ".repeat(65))).unwrap_err().to_string(),
+            "STOP must be from 1 to 64"
+        );
+    }
+
+    #[test]
+    fn a_prompt_is_keys_and_then_text_or_tokens() {
+        with_words("m 2 a b RAW text hello", |args| {
+            let parsed = Generate::parse(args).unwrap();
+            assert_eq!(parsed.keys, [b"a", b"b"]);
+            assert_eq!((parsed.text, parsed.blob, parsed.raw), (Some("hello"), None, true));
+        });
+        with_words("m 0 BLOB abcd", |args| {
+            let parsed = Generate::parse(args).unwrap();
+            assert_eq!((parsed.text, parsed.blob, parsed.raw), (None, Some(&b"abcd"[..]), false));
+        });
+        assert!(with_words("m 1 a", |args| Generate::parse(args).is_ok()));
+    }
+
+    #[test]
+    fn a_prompt_that_is_empty_or_double_is_refused() {
+        assert_eq!(failure("m 0"), "a prompt (a key, TEXT or BLOB) is required");
+        assert_eq!(failure("m 0 RAW"), "a prompt (a key, TEXT or BLOB) is required");
+        assert_eq!(failure("m 0 TEXT ''"), "TEXT must not be empty");
+        assert_eq!(failure("m 1 a BLOB ''"), "BLOB must not be empty");
+        assert_eq!(failure("m 0 BLOB abcd TEXT t"), "TEXT and BLOB cannot be used together");
+    }
+}

@@ -1,0 +1,292 @@
+//! `INFER.LOAD`, `INFER.UNLOAD`, `INFER.MODEL`.
+
+use std::path::Path;
+
+use crate::logic::args::{ArgError, Args, check_name, non_empty, utf8};
+use crate::logic::limits;
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// What its file says.
+    Auto,
+    /// Generation of text.
+    Generate,
+    /// Embedding of texts.
+    Embed,
+}
+
+impl ModelKind {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Generate, Self::Embed];
+
+    /// The word in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "AUTO",
+            Self::Generate => "GENERATE",
+            Self::Embed => "EMBED",
+        }
+    }
+}
+
+/// Type of the values in the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvType {
+    /// 16-bit floating point.
+    F16,
+    /// Blocks of 8-bit integers: about half the memory.
+    Q8_0,
+}
+
+impl KvType {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 2] = [Self::F16, Self::Q8_0];
+
+    /// The word in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::Q8_0 => "Q8_0",
+        }
+    }
+}
+
+/// How the vectors of a text's tokens become the vector of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
+}
+
+impl Pooling {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Mean, Self::Cls, Self::Last];
+
+    /// The word in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "MEAN",
+            Self::Cls => "CLS",
+            Self::Last => "LAST",
+        }
+    }
+}
+
+/// `INFER.LOAD [name] path [option ...]`; owned, because loading outlives the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The name other commands use.
+    pub name: String,
+    /// The GGUF file.
+    pub path: String,
+    /// `TYPE`.
+    pub kind: ModelKind,
+    /// `CTX`: tokens per request; `None` to choose.
+    pub ctx: Option<u32>,
+    /// `PARALLEL`: requests that one worker advances together.
+    pub parallel: u32,
+    /// `WORKERS`; `None` to choose.
+    pub workers: Option<u32>,
+    /// `THREADS` of one worker; `None` to choose.
+    pub threads: Option<u32>,
+    /// `KVTYPE`.
+    pub kv_type: KvType,
+    /// `GPULAYERS`.
+    pub gpu_layers: u32,
+    /// `POOLING`; `None` for the model's own.
+    pub pooling: Option<Pooling>,
+    /// Map the file into memory instead of reading it; off with `NOMMAP`.
+    pub mmap: bool,
+    /// `MLOCK`: keep the weights from being swapped out.
+    pub mlock: bool,
+}
+
+impl LoadOptions {
+    /// Parses the arguments after the command's name. With one argument, that is the path and its file stem the name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &[&[u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.LOAD", args);
+        let given_name = if args.remaining() == 1 { None } else { Some(args.name("model name")?) };
+        let path = model_path(args.required("path")?)?;
+        let name = match given_name {
+            Some(name) => name,
+            None => name_from(path)?,
+        };
+        let mut parsed = Self::new(name, path);
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "TYPE" => parsed.kind = args.word("TYPE", &ModelKind::ALL, ModelKind::name)?,
+                "CTX" => parsed.ctx = Some(args.integer("CTX", limits::CTX_MIN, limits::CTX_MAX)?),
+                "PARALLEL" => parsed.parallel = args.integer("PARALLEL", limits::PARALLEL_MIN, limits::PARALLEL_MAX)?,
+                "WORKERS" => {
+                    parsed.workers = args.integer_or_auto("WORKERS", limits::WORKERS_MIN, limits::WORKERS_MAX)?
+                }
+                "THREADS" => {
+                    parsed.threads = args.integer_or_auto("THREADS", limits::THREADS_MIN, limits::THREADS_MAX)?
+                }
+                "KVTYPE" => parsed.kv_type = args.word("KVTYPE", &KvType::ALL, KvType::name)?,
+                "GPULAYERS" => {
+                    parsed.gpu_layers = args.integer("GPULAYERS", limits::GPU_LAYERS_MIN, limits::GPU_LAYERS_MAX)?
+                }
+                "POOLING" => parsed.pooling = Some(args.word("POOLING", &Pooling::ALL, Pooling::name)?),
+                "NOMMAP" => parsed.mmap = false,
+                "MLOCK" => parsed.mlock = true,
+                _ => return Err(option.unknown()),
+            }
+        }
+        if parsed.kind == ModelKind::Generate && parsed.pooling.is_some() {
+            return Err(ArgError::Conflict { a: "TYPE GENERATE", b: "POOLING" });
+        }
+        Ok(parsed)
+    }
+
+    /// `name` from `path` with the default of every option.
+    pub fn new(name: &str, path: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            kind: ModelKind::Auto,
+            ctx: None,
+            parallel: limits::PARALLEL_DEFAULT,
+            workers: None,
+            threads: None,
+            kv_type: KvType::F16,
+            gpu_layers: limits::GPU_LAYERS_DEFAULT,
+            pooling: None,
+            mmap: true,
+            mlock: false,
+        }
+    }
+}
+
+fn model_path(bytes: &[u8]) -> Result<&str, ArgError> {
+    const WHAT: &str = "path";
+    let path = non_empty(WHAT, utf8(WHAT, bytes, limits::MODEL_PATH_MAX)?)?;
+    // The C library would take the part before a NUL for the whole path.
+    if path.contains('\0') { Err(ArgError::Nul { what: WHAT }) } else { Ok(path) }
+}
+
+fn name_from(path: &str) -> Result<&str, ArgError> {
+    const WHAT: &str = "the file name, which becomes the model name,";
+    let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    check_name(WHAT, stem)?;
+    Ok(stem)
+}
+
+/// `INFER.UNLOAD name`, `INFER.MODEL name`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelName<'a> {
+    /// The model.
+    pub name: &'a str,
+}
+
+impl<'a> ModelName<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        const WHAT: &str = "model name";
+        let [name] = args else {
+            return Err(ArgError::NotOne { what: WHAT });
+        };
+        let name = utf8(WHAT, name, limits::NAME_MAX)?;
+        check_name(WHAT, name)?;
+        Ok(Self { name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_words;
+    use super::*;
+
+    fn load(line: &str) -> Result<LoadOptions, ArgError> {
+        with_words(line, LoadOptions::parse)
+    }
+
+    #[test]
+    fn every_option_has_a_default() {
+        assert_eq!(load("m /models/a.gguf"), Ok(LoadOptions::new("m", "/models/a.gguf")));
+    }
+
+    #[test]
+    fn a_path_alone_gives_its_stem_as_the_name() {
+        let loaded = load("/models/Llama-3.2-1B.Q4_K_M.gguf").unwrap();
+        assert_eq!(loaded, LoadOptions::new("Llama-3.2-1B.Q4_K_M", "/models/Llama-3.2-1B.Q4_K_M.gguf"));
+    }
+
+    #[test]
+    fn a_path_alone_whose_stem_cannot_be_a_name_is_refused() {
+        assert!(matches!(load("/models/{a}.gguf"), Err(ArgError::BadName { .. })));
+        assert!(matches!(load("/"), Err(ArgError::Empty { .. })));
+        assert!(matches!(load(&format!("/{}.gguf", "x".repeat(129))), Err(ArgError::TooLong { .. })));
+    }
+
+    #[test]
+    fn all_options_are_taken_in_any_order_and_case() {
+        let line = "m p mlock type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
+        let expected = LoadOptions {
+            kind: ModelKind::Embed,
+            ctx: Some(512),
+            parallel: 8,
+            workers: None,
+            threads: Some(3),
+            kv_type: KvType::Q8_0,
+            gpu_layers: 99,
+            pooling: Some(Pooling::Cls),
+            mmap: false,
+            mlock: true,
+            ..LoadOptions::new("m", "p")
+        };
+        assert_eq!(load(line), Ok(expected));
+    }
+
+    #[test]
+    fn wrong_options_are_told_why() {
+        for (options, text) in [
+            ("CTX 63", "CTX must be from 64 to 1048576"),
+            ("CTX", "option CTX needs a value"),
+            ("CTX x", "CTX is not an integer"),
+            ("PARALLEL 0", "PARALLEL must be from 1 to 64"),
+            ("WORKERS 257", "WORKERS must be from 1 to 256"),
+            ("THREADS 0", "THREADS must be from 1 to 256"),
+            ("TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED"),
+            ("KVTYPE F32", "KVTYPE must be one of F16, Q8_0"),
+            ("POOLING MAX", "POOLING must be one of MEAN, CLS, LAST"),
+            ("MLOCK MLOCK", "option MLOCK is given twice"),
+            ("CTX 64 ctx 64", "option CTX is given twice"),
+            ("MMAP", "unknown option 'MMAP'"),
+            ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),
+        ] {
+            assert_eq!(load(&format!("m p {options}")).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_nul_or_too_many_bytes_is_refused() {
+        let load = |path: &[u8]| LoadOptions::parse(&[b"m", path]).map(drop);
+        assert_eq!(load(b"a.gguf\0.txt"), Err(ArgError::Nul { what: "path" }));
+        assert_eq!(load(b""), Err(ArgError::Empty { what: "path" }));
+        assert_eq!(load(b"\xff"), Err(ArgError::NotUtf8 { what: "path", offset: 0 }));
+        assert_eq!(load(&[b'x'; 4097]), Err(ArgError::TooLong { what: "path", max: 4096 }));
+        assert_eq!(load(&[b'x'; 4096]), Ok(()));
+    }
+
+    #[test]
+    fn a_model_name_is_the_only_argument() {
+        assert_eq!(with_words("m", |args| ModelName::parse(args).map(|parsed| parsed.name == "m")), Ok(true));
+        for line in ["", "m n"] {
+            let error = with_words(line, |args| ModelName::parse(args).map(|_| ())).unwrap_err();
+            assert_eq!(error.to_string(), "wrong number of arguments: exactly one is taken, the model name");
+        }
+        assert!(with_words("*", |args| ModelName::parse(args).is_err()));
+    }
+}

@@ -1,0 +1,93 @@
+//! The arguments of each command as a struct that is valid once it exists: `parse` checks all there is to check without Redis and without a model.
+
+mod embed;
+mod generate;
+mod index;
+mod load;
+mod rag;
+mod tokens;
+
+pub use embed::{Embed, EmbedFormat};
+pub use generate::{Generate, GenerateOptions, Sampling};
+pub use index::{CreateIndex, Ingest, Quant, Search};
+pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling};
+pub use rag::Rag;
+pub use tokens::{Detokenize, Tokenize, TokenizeStore};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::logic::args::ArgError;
+
+    /// Parses the words of `line` with a command's parser. Quotes have no meaning; `''` is the empty argument.
+    pub(super) fn with_words<T>(line: &str, parse: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let words: Vec<&[u8]> =
+            line.split_whitespace().map(|word| if word == "''" { &b""[..] } else { word.as_bytes() }).collect();
+        parse(&words)
+    }
+
+    type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
+
+    const ALL: [Check; 11] = [
+        |args| LoadOptions::parse(args).map(drop),
+        |args| ModelName::parse(args).map(|_| ()),
+        |args| Tokenize::parse(args).map(|_| ()),
+        |args| TokenizeStore::parse(args).map(|_| ()),
+        |args| Detokenize::parse(args).map(drop),
+        |args| Generate::parse(args).map(drop),
+        |args| Embed::parse(args).map(drop),
+        |args| CreateIndex::parse(args).map(|_| ()),
+        |args| Ingest::parse(args).map(|_| ()),
+        |args| Search::parse(args).map(|_| ()),
+        |args| Rag::parse(args).map(drop),
+    ];
+
+    /// Mostly words of the grammar, so that many lines get far.
+    fn argument() -> impl Strategy<Value = Vec<u8>> {
+        let words = "m 0 1 2 3 20 -1 0.5 1e99 nan TYPE AUTO GENERATE EMBED CTX PARALLEL WORKERS THREADS KVTYPE F16 Q8_0 \
+             GPULAYERS POOLING MEAN NOMMAP MLOCK NOSPECIAL EX BLOB TEXT RAW MAXTOKENS TEMP TOPK TOPP MINP SEED STOP TIMEOUT \
+             WITHSTATS FORMAT FP32 VALUES DIM NONORM PREFIX EMBEDMODEL GENMODEL OVERLAP QUANT Q8 K WITHTEXT SYSTEM WITHSOURCES";
+        let words: Vec<Vec<u8>> = words.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
+        prop_oneof![9 => prop::sample::select(words), 1 => prop::collection::vec(any::<u8>(), 0..6)]
+    }
+
+    #[test]
+    fn every_command_needs_arguments_and_most_more_than_one() {
+        for (number, parse) in ALL.iter().enumerate() {
+            let text = parse(&[]).unwrap_err().to_string();
+            assert!(text.starts_with("wrong number of arguments"), "{number}: {text}");
+        }
+        for parse in &ALL[2..] {
+            parse(&[b"m"]).unwrap_err();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn no_argument_is_ignored(given in prop::collection::vec(argument(), 0..9)) {
+            let mut args: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
+            for parse in ALL {
+                if parse(&args).is_ok() {
+                    args.push(b"SURPLUS");
+                    // One argument is INFER.LOAD's path, two are name and path; everything else refuses the word.
+                    prop_assert!(args.len() == 2 || parse(&args).is_err());
+                    args.pop();
+                }
+            }
+        }
+
+        #[test]
+        fn error_texts_are_one_line_of_printable_ascii(given in prop::collection::vec(argument(), 0..9)) {
+            let args: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
+            for parse in ALL {
+                if let Err(error) = parse(&args) {
+                    prop_assert!(error.to_string().bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Continuous batching of one worker: which slot gets which tokens in the next forward pass.
+//!
+//! Decisions only: no clock and no model. The caller plans, runs the plan, reports how long it
+//! took, and hands in the sampled tokens. Two promises hold in every step: each generating slot
+//! advances by its one token, and each prefilling slot advances by at least one token, so nobody
+//! starves whoever else arrives.
+
+use std::time::Duration;
+
+/// Prefill tokens a step may always take, however slow the machine: below this the fixed cost of
+/// a forward pass outweighs what is gained by making it shorter.
+const MIN_PREFILL_TOKENS: usize = 16;
+
+/// Weight of the past in the running averages; a change of speed is followed in about five steps.
+const PAST_WEIGHT: f64 = 0.8;
+
+/// One place in the batch; the sequence of the same number in the model's context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotId(usize);
+
+impl SlotId {
+    /// The slot with this index, counted from 0.
+    #[must_use]
+    pub fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// The index, counted from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What bounds a step.
+#[derive(Debug, Clone, Copy)]
+pub struct SchedLimits {
+    /// Requests served at once. At most `batch_tokens` are used, so that each can always advance.
+    pub slots: usize,
+    /// Tokens in one forward pass, at most.
+    pub batch_tokens: usize,
+    /// How long a step should take while some slot is generating.
+    pub step_budget: Duration,
+}
+
+/// The tokens of one forward pass. Pass the same value again to reuse its memory.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// At most one entry per slot: first the generating slots, then pieces of prompts.
+    pub entries: Vec<PlanEntry>,
+}
+
+/// The tokens of one slot in a forward pass; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanEntry {
+    /// Whose tokens these are.
+    pub slot: SlotId,
+    /// Position of the first token in its sequence.
+    pub first_pos: u32,
+    /// Token ids at consecutive positions.
+    pub tokens: Vec<u32>,
+    /// Whether a token is to be sampled after the last one.
+    pub wants_logits: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    /// The first `done` tokens of `prompt` are in the model.
+    Prefilling {
+        prompt: Vec<u32>,
+        done: usize,
+    },
+    /// Logits are there; the caller owes the token for `position`.
+    Sampling {
+        position: u32,
+    },
+    Generating {
+        position: u32,
+        token: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    /// Tokens in the plan that is under way; 0 after a release, so that a late completion of the
+    /// plan does not touch the next request in the slot.
+    planned: usize,
+}
+
+/// Decides the forward passes of one worker.
+#[derive(Debug)]
+pub struct Scheduler {
+    slots: Vec<Slot>,
+    batch_tokens: usize,
+    step_budget: Duration,
+    speed: Speed,
+    planned_decode: usize,
+    planned_prefill: usize,
+    /// Memory of the entries of past plans.
+    spare: Vec<Vec<u32>>,
+    /// Prefilling slots as (tokens left, index); kept for its memory.
+    waiting: Vec<(usize, usize)>,
+}
+
+impl Scheduler {
+    /// A scheduler without requests. Limits of 0 are taken as 1.
+    #[must_use]
+    pub fn new(limits: SchedLimits) -> Self {
+        let batch_tokens = limits.batch_tokens.max(1);
+        let slots = limits.slots.clamp(1, batch_tokens);
+        Self {
+            slots: (0..slots).map(|_| Slot { state: State::Free, planned: 0 }).collect(),
+            batch_tokens,
+            step_budget: limits.step_budget,
+            speed: Speed::default(),
+            planned_decode: 0,
+            planned_prefill: 0,
+            spare: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// How many more requests [`Self::admit`] takes now.
+    #[must_use]
+    pub fn free_slots(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_free()).count()
+    }
+
+    /// Gives `prompt` a slot; none when all are taken, or for an empty prompt.
+    pub fn admit(&mut self, prompt: Vec<u32>) -> Option<SlotId> {
+        if prompt.is_empty() || u32::try_from(prompt.len()).is_err() {
+            return None;
+        }
+        let index = self.slots.iter().position(Slot::is_free)?;
+        let slot = self.slots.get_mut(index)?;
+        slot.state = State::Prefilling { prompt, done: 0 };
+        Some(SlotId(index))
+    }
+
+    /// Writes the next forward pass into `plan`. It stays empty when no slot has work.
+    ///
+    /// A plan that is never completed (a failed batch) is planned again next time unless its slots
+    /// are released.
+    pub fn plan_into(&mut self, plan: &mut Plan) {
+        for entry in plan.entries.drain(..) {
+            let mut tokens = entry.tokens;
+            tokens.clear();
+            self.spare.push(tokens);
+        }
+        self.spare.truncate(self.slots.len());
+        self.planned_decode = self.plan_decode(plan);
+        self.planned_prefill = self.plan_prefill(plan);
+    }
+
+    /// One token for every generating slot; how many that are.
+    fn plan_decode(&mut self, plan: &mut Plan) -> usize {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.planned = 0;
+            if let State::Generating { position, token } = slot.state {
+                slot.planned = 1;
+                let mut tokens = self.spare.pop().unwrap_or_default();
+                tokens.push(token);
+                plan.entries.push(PlanEntry { slot: SlotId(index), first_pos: position, tokens, wants_logits: true });
+            }
+        }
+        plan.entries.len()
+    }
+
+    /// Equal shares of the prefill budget for all prompts; how many tokens that are. What a short
+    /// prompt leaves of its share goes to the longer ones.
+    fn plan_prefill(&mut self, plan: &mut Plan) -> usize {
+        self.waiting.clear();
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let State::Prefilling { prompt, done } = &slot.state {
+                self.waiting.push((prompt.len() - done, index));
+            }
+        }
+        self.waiting.sort_unstable();
+        let budget = self.prefill_budget(plan.entries.len(), self.waiting.len());
+        let mut left = budget;
+        for (nth, &(remaining, index)) in self.waiting.iter().enumerate() {
+            let share = left / (self.waiting.len() - nth);
+            let take = remaining.min(share);
+            let Some(slot) = self.slots.get_mut(index) else {
+                continue;
+            };
+            let State::Prefilling { prompt, done } = &slot.state else {
+                continue;
+            };
+            let mut tokens = self.spare.pop().unwrap_or_default();
+            tokens.extend(prompt.iter().skip(*done).take(take));
+            plan.entries.push(PlanEntry {
+                slot: SlotId(index),
+                first_pos: position(*done),
+                tokens,
+                wants_logits: take == remaining,
+            });
+            slot.planned = take;
+            left -= take;
+        }
+        budget - left
+    }
+
+    /// Prefill tokens of a step with `generating` decode tokens: at least one for each of the
+    /// `prefilling` slots. The batch has room for these, as there are no more slots than tokens.
+    fn prefill_budget(&self, generating: usize, prefilling: usize) -> usize {
+        let room = self.batch_tokens.saturating_sub(generating);
+        if generating == 0 {
+            return room;
+        }
+        let affordable = self.speed.prefill_tokens_within(self.step_budget);
+        affordable.max(MIN_PREFILL_TOKENS).max(prefilling).min(room)
+    }
+
+    /// Takes note that `plan`, the last one planned, was run in `elapsed`.
+    ///
+    /// Entries whose slot was released since count for the speed only.
+    pub fn complete(&mut self, plan: &Plan, elapsed: Duration) {
+        for entry in &plan.entries {
+            if let Some(slot) = self.slots.get_mut(entry.slot.index()) {
+                slot.advance();
+            }
+        }
+        let decode = std::mem::take(&mut self.planned_decode);
+        let prefill = std::mem::take(&mut self.planned_prefill);
+        self.speed.learn(decode, prefill, elapsed);
+    }
+
+    /// Sets the token that `slot` decodes next, sampled from the logits of the completed plan.
+    /// Ignored when no logits were asked for, as after a release.
+    pub fn sampled(&mut self, slot: SlotId, token: u32) {
+        if let Some(slot) = self.slots.get_mut(slot.index())
+            && let State::Sampling { position } = slot.state
+        {
+            slot.state = State::Generating { position, token };
+        }
+    }
+
+    /// Frees `slot`. Does nothing when it is free already.
+    pub fn release(&mut self, slot: SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot.index()) {
+            slot.state = State::Free;
+            slot.planned = 0;
+        }
+    }
+}
+
+impl Slot {
+    fn is_free(&self) -> bool {
+        matches!(self.state, State::Free)
+    }
+
+    /// Moves past the planned tokens.
+    fn advance(&mut self) {
+        let planned = std::mem::take(&mut self.planned);
+        if planned == 0 {
+            return;
+        }
+        match &mut self.state {
+            State::Prefilling { prompt, done } => {
+                *done += planned;
+                if *done >= prompt.len() {
+                    self.state = State::Sampling { position: position(prompt.len()) };
+                }
+            }
+            State::Generating { position, .. } => {
+                self.state = State::Sampling { position: position.saturating_add(1) };
+            }
+            State::Free | State::Sampling { .. } => {}
+        }
+    }
+}
+
+/// A length as a position; `admit` refuses prompts for which this would not be exact.
+fn position(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// What forward passes have cost lately: a fixed part, as of a pass with decode tokens only, and
+/// a part that grows with the prefill tokens.
+#[derive(Debug, Default)]
+struct Speed {
+    /// Seconds of a pass without prefill, averaged; 0 while none was seen.
+    decode_seconds: f64,
+    /// Seconds and tokens of prefill, both fading with each pass, so that their ratio is an
+    /// average in which large passes weigh more than small ones.
+    prefill_seconds: f64,
+    prefill_tokens: f64,
+}
+
+impl Speed {
+    fn learn(&mut self, decode: usize, prefill: usize, elapsed: Duration) {
+        let elapsed = elapsed.as_secs_f64();
+        if prefill == 0 {
+            if decode > 0 {
+                self.decode_seconds = if self.decode_seconds == 0.0 {
+                    elapsed
+                } else {
+                    self.decode_seconds * PAST_WEIGHT + elapsed * (1.0 - PAST_WEIGHT)
+                };
+            }
+            return;
+        }
+        let seconds = if decode == 0 {
+            elapsed
+        } else {
+            // A pass with prefill in it costs no less than one without.
+            self.decode_seconds = self.decode_seconds.min(elapsed);
+            elapsed - self.decode_seconds
+        };
+        self.prefill_seconds = self.prefill_seconds * PAST_WEIGHT + seconds;
+        self.prefill_tokens = self.prefill_tokens * PAST_WEIGHT + prefill as f64;
+    }
+
+    /// Prefill tokens that fit into a step of `budget` beside the decode tokens; 0 while nothing
+    /// is known.
+    fn prefill_tokens_within(&self, budget: Duration) -> usize {
+        if self.prefill_tokens == 0.0 {
+            return 0;
+        }
+        let left = (budget.as_secs_f64() - self.decode_seconds).max(0.0);
+        let tokens = left * self.prefill_tokens / self.prefill_seconds;
+        // The cast saturates when prefill took no measurable time.
+        tokens as usize
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! Who sent a command: what later work on the keyspace must run as.
+
+use redis_module::{Context, RedisString};
+
+/// The selected database and ACL user of a client, captured while its command is handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Number of the selected database.
+    pub db: i32,
+    /// Name of the ACL user; `None` where there is none (calls from other modules) or where the name is not
+    /// UTF-8. Later work for such a caller is refused rather than run with full rights.
+    pub user: Option<String>,
+}
+
+impl Caller {
+    /// The client of `ctx`, the context of a handler or reply callback.
+    pub fn of(ctx: &Context) -> Self {
+        let db = api!(RedisModule_GetSelectedDb).map_or(0, |selected| {
+            // SAFETY: ctx is the live context of a handler or callback.
+            unsafe { selected(ctx.ctx) }
+        });
+        let user = user_name(ctx).and_then(|name| String::from_utf8(name.as_slice().to_vec()).ok());
+        Self { db, user }
+    }
+}
+
+/// The name of the ACL user of `ctx`; `None` for the server itself (a call from a module without a user).
+pub(super) fn user_name(ctx: &Context) -> Option<RedisString> {
+    let current = api!(RedisModule_GetCurrentUserName)?;
+    // SAFETY: ctx is the live context of a handler or callback.
+    let name = unsafe { current(ctx.ctx) };
+    // The string is ours to free, which RedisString does on drop.
+    (!name.is_null()).then(|| RedisString::from_redis_module_string(std::ptr::null_mut(), name))
+}

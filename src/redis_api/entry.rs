@@ -1,0 +1,64 @@
+//! The way from Redis into a command handler and back.
+
+use redis_module::{Context, ContextFlags, RedisResult, RedisString, RedisValue};
+
+use super::guard::guarded;
+use super::pending::HandlerScope;
+use super::reply::{Failure, Value, send};
+
+/// How a handler leaves.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Answer the client now.
+    Reply(Value),
+    /// The handler blocked the client; a `PendingReply` answers later.
+    Pending,
+}
+
+/// A command handler: gets the arguments without the command name.
+pub type Handler = fn(&Context, &[&[u8]]) -> Result<Outcome, Failure>;
+
+/// Runs `handler` and sends its reply; for the one-line functions that `redis_module!` registers.
+///
+/// A client is answered exactly once, whatever the handler does: a panic becomes `INTERNAL`, a failure after
+/// the client was blocked becomes the answer of the dropped `PendingReply`, and `Pending` without a blocked
+/// client becomes `INTERNAL` instead of silence.
+///
+/// # Errors
+/// Never; replies are sent here because `redis_module` would garble error texts.
+pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisResult {
+    let scope = HandlerScope::enter();
+    let outcome = guarded("a command handler", || {
+        let args: Vec<&[u8]> = args.iter().skip(1).map(RedisString::as_slice).collect();
+        handler(ctx, &args)
+    });
+    let blocked = scope.leave();
+    let answer = match outcome {
+        Some(Ok(Outcome::Reply(value))) => Some(Ok(value)),
+        Some(Ok(Outcome::Pending)) => None,
+        Some(Err(failure)) => Some(Err(failure)),
+        None => Some(Err(Failure::internal("the command failed because of a bug in the module; see the server log"))),
+    };
+    match (blocked, answer) {
+        (None, Some(answer)) => send(ctx, &answer),
+        (None, None) => send(ctx, &Err(Failure::internal("the command ended without an answer; please report this"))),
+        (Some(blocked), Some(answer)) => blocked.answer_if_dropped(answer),
+        (Some(_), None) => {}
+    }
+    Ok(RedisValue::NoReply)
+}
+
+/// Refuses to go on where Redis cannot block a client: in MULTI, scripts and functions, calls from other
+/// modules (where blocking aborts the server), and on the replication link.
+///
+/// # Errors
+/// `ERR` with the name of `command`.
+pub fn refuse_blocking(ctx: &Context, command: &'static str) -> Result<(), Failure> {
+    let never = ContextFlags::DENY_BLOCKING | ContextFlags::MULTI | ContextFlags::LUA | ContextFlags::REPLICATED;
+    if ctx.get_flags().intersects(never) {
+        return Err(Failure::err(format!(
+            "{command} cannot run inside MULTI, a script or another module: it waits for a worker thread"
+        )));
+    }
+    Ok(())
+}

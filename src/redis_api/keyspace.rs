@@ -1,0 +1,119 @@
+//! Reading and writing keys on behalf of a caller.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use redis_module::Context;
+
+pub use super::call::Reply;
+use super::call::call;
+use super::reply::{Failure, shown};
+use crate::logic::token_blob;
+
+// Letters of RM_Call: v arguments as an array, C check the user's ACL, E errors as replies, 3 RESP3 replies,
+// W refuse writes, ! replicate, M refuse when over maxmemory, S refuse what a script may not do (a read-only
+// replica, too few replicas, a disk error), D check everything but do not run. K (may block) never appears.
+const READ: &CStr = c"vCE3W";
+const WRITE: &CStr = c"v!CE3MS";
+const WRITE_OVER_LIMIT: &CStr = c"v!CE3S";
+const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
+
+/// The keys, seen with the database and the ACL user of a context.
+///
+/// The context itself is not handed out: on the keyspace thread Redis reports `default` as its current user,
+/// although the calls made here run as the caller.
+///
+/// All writes made within one lock scope (one handler, one reply callback, one piece of work on the keyspace
+/// thread) reach the AOF and the replicas as one MULTI/EXEC.
+#[derive(Clone, Copy)]
+pub struct Keyspace<'a> {
+    ctx: &'a Context,
+}
+
+impl fmt::Debug for Keyspace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyspace")
+    }
+}
+
+impl<'a> Keyspace<'a> {
+    /// The keyspace of `ctx`, the context of a handler or a reply callback.
+    pub fn of(ctx: &'a Context) -> Self {
+        Self { ctx }
+    }
+
+    /// Runs a command that reads. It must not be one that can block: `VSIM` needs `NOTHREAD`, or the server
+    /// aborts; use [`super::vset`].
+    ///
+    /// # Errors
+    /// The error reply of Redis, with its own code where that means the same to our caller, else as `ERR`.
+    pub fn read(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
+        self.call(command, READ, args)
+    }
+
+    /// Runs a command that writes, and replicates it. `VADD` must not get `CAS`, and does not replicate a
+    /// changed element; use [`super::vset`].
+    ///
+    /// # Errors
+    /// As for [`Keyspace::read`]; also `OOM` above `maxmemory`, `READONLY` on a replica, `MISCONF` and
+    /// `NOREPLICAS` where Redis refuses writes, and `ERR` while writes are paused.
+    pub fn write(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
+        refuse_while_paused()?;
+        self.call(command, WRITE, args)
+    }
+
+    /// Like [`Keyspace::write`], but even above `maxmemory`: for the second half of a change whose first half
+    /// passed that check and freed the memory that this half takes.
+    pub(super) fn write_over_limit(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
+        self.call(command, WRITE_OVER_LIMIT, args)
+    }
+
+    /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
+    pub(super) fn check_write(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
+        refuse_while_paused()?;
+        call(self.ctx, command, WRITE_DRY_RUN, args).map(drop)
+    }
+
+    /// The token ids stored at `key` (see [`token_blob`]).
+    ///
+    /// # Errors
+    /// `ERR` if there is no such key, `WRONGTYPE` if it is no string, `NOPERM` if the caller may not read it,
+    /// `BADTOKENS` if its value is not a list of token ids.
+    pub fn token_key(&self, key: &[u8]) -> Result<Vec<u32>, Failure> {
+        self.token_key_if_present(key)?.ok_or_else(|| Failure::err(format!("no such key: {}", shown(key))))
+    }
+
+    /// Like [`Keyspace::token_key`], with `None` for a key that is not there.
+    ///
+    /// # Errors
+    /// As for [`Keyspace::token_key`].
+    pub fn token_key_if_present(&self, key: &[u8]) -> Result<Option<Vec<u32>>, Failure> {
+        match self.read("GET", &[key])? {
+            Reply::Null => Ok(None),
+            Reply::Bytes(blob) => token_blob::decode(&blob)
+                .map(Some)
+                .map_err(|error| Failure::new("BADTOKENS", format!("key {}: {error}", shown(key)))),
+            _ => Err(Failure::internal("GET answered with something that is not a string")),
+        }
+    }
+
+    fn call(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<Reply, Failure> {
+        call(self.ctx, command, flags, args)?
+            .ok_or_else(|| Failure::internal(format!("the server did not answer {command}")))
+    }
+}
+
+/// Refuses writes during CLIENT PAUSE and failover: the replica that is about to take over has to see the
+/// last write, and clients' own writes are held back by Redis, but not those of modules.
+fn refuse_while_paused() -> Result<(), Failure> {
+    let paused = api!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| {
+        // SAFETY: takes no arguments and only reads server state; the lock is held.
+        unsafe { avoid() != 0 }
+    });
+    if paused {
+        return Err(Failure::err(
+            "writes are paused (CLIENT PAUSE or a failover); send the command again when they are not",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! One thread, `infer-keys`, that holds Redis' lock for the steps of a job that need keys in mid-flight.
+//!
+//! Workers never take the lock: they run at a raised nice value, and a niced thread that is preempted while it
+//! holds the lock stops the whole server. This thread has the main thread's priority, takes the lock once per
+//! piece of work, and does nothing but short key accesses while it holds it.
+//!
+//! A bare lock would see database 0 with the rights of user `default`. So each piece of work comes with the
+//! [`Caller`] it is for, and runs with the caller's database selected and as the caller's ACL user.
+//!
+//! # Stopping
+//!
+//! [`stop`] is called on the main thread, which holds the lock, so it must not simply join: the thread may be
+//! waiting for that same lock. It sets a flag that the thread looks at before and after taking the lock, waits
+//! for the thread's end only until a deadline, and else leaves it behind. A thread left behind either never gets
+//! the lock (the process exits) or gets it after an unload, sees the flag, and ends without touching Redis; its
+//! code is still there, because the module is linked so that it is never unmapped. Rejected: `TryLock` in a
+//! loop, because a busy server gives the lock away for a few microseconds per loop turn, which polling misses.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use redis_module::{Context, RedisString, raw};
+
+use super::caller::Caller;
+use super::guard::guarded;
+use super::keyspace::Keyspace;
+use super::reply::Failure;
+use crate::logic::limits;
+
+/// At most 15 bytes, the longest thread name of the kernel.
+const NAME: &str = "infer-keys";
+
+/// Pieces of work that may wait; a request has one at a time, so the queue limit of requests is enough.
+const WAITING_LIMIT: i64 = limits::QUEUE_LIMIT_MAX;
+
+/// A lock scope this long is logged: clients have felt it.
+const LONG_HOLD: Duration = Duration::from_millis(5);
+
+/// How long [`stop`] waits for the thread to end.
+const STOP_DEADLINE: Duration = Duration::from_millis(100);
+
+static STATE: RwLock<State> = RwLock::new(State::NotStarted);
+
+enum State {
+    NotStarted,
+    Running(Running),
+    Stopped,
+}
+
+struct Running {
+    sender: Sender<Job>,
+    /// A second end of the queue, to empty it when the thread is left behind.
+    receiver: Receiver<Job>,
+    stop: Arc<AtomicBool>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+    handle: JoinHandle<Detached>,
+}
+
+type Work = Box<dyn FnOnce(Result<&Keyspace<'_>, Failure>) + Send>;
+
+struct Job {
+    caller: Caller,
+    work: Work,
+}
+
+/// A context without a client, for use under the lock. `None` if Redis did not give one.
+struct Detached(Option<NonNull<raw::RedisModuleCtx>>);
+
+// SAFETY: the context is used by one thread at a time: by `infer-keys`, and by the main thread once that ended.
+unsafe impl Send for Detached {}
+
+/// Starts the thread unless it runs. Call it on the main thread (from a handler, not while the module loads: a
+/// failed load unmaps the code): the thread inherits the nice value of its creator.
+///
+/// # Errors
+/// `INTERNAL` if the system gives no thread.
+pub fn start() -> Result<(), Failure> {
+    start_from(|state| !matches!(state, State::Running(_)))
+}
+
+fn start_from(may_start: impl FnOnce(&State) -> bool) -> Result<(), Failure> {
+    let mut state = STATE.write().unwrap_or_else(PoisonError::into_inner);
+    if !may_start(&state) {
+        return Ok(());
+    }
+    let (sender, receiver) = unbounded();
+    let (running_signal, ended) = bounded(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let queue = receiver.clone();
+    let stop_seen = Arc::clone(&stop);
+    let handle = thread::Builder::new()
+        .name(NAME.to_owned())
+        .spawn(move || {
+            let context = serve(&queue, &stop_seen);
+            drop::<Sender<()>>(running_signal);
+            context
+        })
+        .map_err(|error| Failure::internal(format!("cannot start the thread {NAME}: {error}")))?;
+    *state = State::Running(Running { sender, receiver, stop, ended, handle });
+    Ok(())
+}
+
+/// Runs `work` on the thread, with the lock held, in `caller`'s database and as `caller`'s ACL user. Returns at
+/// once; any thread may call it. The first call starts the thread if [`start`] did not.
+///
+/// `work` must be short: all clients wait while it runs. It gets a failure instead of the keyspace if the caller's
+/// user is gone (`NOPERM`) or too much work is waiting (`QUEUEFULL`, then on the calling thread). After [`stop`],
+/// `work` is dropped unrun, so what it holds must answer on drop, as a `PendingReply` does.
+pub fn run(caller: Caller, work: impl FnOnce(Result<&Keyspace<'_>, Failure>) + Send + 'static) {
+    let job = Job { caller, work: Box::new(work) };
+    let never_started = matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::NotStarted);
+    if never_started && let Err(failure) = start_from(|state| matches!(state, State::NotStarted)) {
+        return refuse(job, failure);
+    }
+    let sender = match &*STATE.read().unwrap_or_else(PoisonError::into_inner) {
+        State::Running(running) => running.sender.clone(),
+        State::NotStarted | State::Stopped => return,
+    };
+    if i64::try_from(sender.len()).unwrap_or(i64::MAX) >= WAITING_LIMIT {
+        let text = "too many requests wait for the keyspace; try again later";
+        return refuse(job, Failure::new("QUEUEFULL", text));
+    }
+    // Fails only if the thread ended meanwhile; then the job is dropped, like all others after `stop`.
+    let _stopped = sender.send(job);
+}
+
+fn refuse(job: Job, failure: Failure) {
+    guarded("work on the keyspace", || (job.work)(Err(failure)));
+}
+
+/// Ends the thread and drops the work that waits for it. Call it on the main thread with the lock held; takes at
+/// most about 100 ms. [`start`] starts it again.
+pub fn stop() {
+    let state = std::mem::replace(&mut *STATE.write().unwrap_or_else(PoisonError::into_inner), State::Stopped);
+    let State::Running(running) = state else { return };
+    let Running { sender, receiver, stop, ended, handle } = running;
+    stop.store(true, Ordering::SeqCst);
+    drop(sender);
+    let has_ended = matches!(ended.recv_timeout(STOP_DEADLINE), Err(RecvTimeoutError::Disconnected));
+    if has_ended {
+        if let Ok(context) = handle.join() {
+            context.free();
+        }
+    } else {
+        ::log::info!("the thread {NAME} waits for the server's lock and is left behind");
+    }
+    while receiver.try_recv().is_ok() {}
+}
+
+fn serve(queue: &Receiver<Job>, stop: &AtomicBool) -> Detached {
+    leave_signals_to_the_main_thread();
+    take_the_main_threads_nice();
+    let context = Detached::new();
+    while let Ok(job) = queue.recv() {
+        if stop.load(Ordering::SeqCst) {
+            // Dropped here and not run; so is the rest of the queue, by `stop`.
+            break;
+        }
+        context.run(job, stop);
+    }
+    context
+}
+
+impl Detached {
+    fn new() -> Self {
+        let context = api!(RedisModule_GetThreadSafeContext).map(|create| {
+            // SAFETY: without a blocked client this may be called from any thread without the lock.
+            unsafe { create(std::ptr::null_mut()) }
+        });
+        Self(context.and_then(NonNull::new))
+    }
+
+    /// Only with the lock held, since it also frees the client that Redis keeps for the context.
+    fn free(self) {
+        if let (Some(context), Some(free)) = (self.0, api!(RedisModule_FreeThreadSafeContext)) {
+            // SAFETY: made by GetThreadSafeContext, not used again.
+            unsafe { free(context.as_ptr()) };
+        }
+    }
+
+    fn run(&self, job: Job, stop: &AtomicBool) {
+        let Some(locked) = self.0.and_then(Locked::take) else {
+            refuse(job, Failure::internal("this server gave no context for background work"));
+            return;
+        };
+        if stop.load(Ordering::SeqCst) {
+            // The module may be gone by now; nothing but the unlock may follow.
+            return;
+        }
+        let since = Instant::now();
+        guarded("work on the keyspace", || locked.work(job));
+        // The unlock is part of the hold: Redis replicates the writes in it.
+        drop(locked);
+        let held = since.elapsed();
+        if held > LONG_HOLD {
+            ::log::warn!("keys were worked on for {} us while all clients waited", held.as_micros());
+        }
+    }
+}
+
+/// Redis' lock, held until drop.
+struct Locked(NonNull<raw::RedisModuleCtx>);
+
+impl Locked {
+    fn take(context: NonNull<raw::RedisModuleCtx>) -> Option<Self> {
+        let lock = api!(RedisModule_ThreadSafeContextLock)?;
+        // SAFETY: this thread does not hold the lock, and the context is its own.
+        unsafe { lock(context.as_ptr()) };
+        Some(Self(context))
+    }
+
+    fn work(&self, job: Job) {
+        let context = Context::new(self.0.as_ptr());
+        let Job { caller, work } = job;
+        let acting = match ActingAs::new(&context, &caller) {
+            Ok(acting) => acting,
+            Err(failure) => return work(Err(failure)),
+        };
+        work(Ok(&Keyspace::of(&context)));
+        drop(acting);
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Some(unlock) = api!(RedisModule_ThreadSafeContextUnlock) {
+            // SAFETY: the lock was taken by this thread in `take`.
+            unsafe { unlock(self.0.as_ptr()) };
+        }
+    }
+}
+
+/// The caller's database and user on a context; back to database 0 and no user on drop.
+struct ActingAs<'a> {
+    context: &'a Context,
+    user: NonNull<raw::RedisModuleUser>,
+}
+
+impl<'a> ActingAs<'a> {
+    fn new(context: &'a Context, caller: &Caller) -> Result<Self, Failure> {
+        let (Some(find_user), Some(set_user)) =
+            (api!(RedisModule_GetModuleUserFromUserName), api!(RedisModule_SetContextUser))
+        else {
+            return Err(Failure::internal("this server has no ACL functions for modules"));
+        };
+        let Some(name) = caller.user.as_deref() else {
+            return Err(Failure::new("NOPERM", "the caller has no ACL user to act as"));
+        };
+        if !select(context, caller.db) {
+            return Err(Failure::internal("the caller's database does not exist"));
+        }
+        let name = RedisString::create_from_slice(std::ptr::null_mut(), name.as_bytes());
+        // SAFETY: the lock is held; the name is a live string.
+        let user = unsafe { find_user(name.inner) };
+        let Some(user) = NonNull::new(user) else {
+            select(context, 0);
+            return Err(Failure::new("NOPERM", "the user that sent the command was deleted"));
+        };
+        // SAFETY: both are live, and the context is reset before the user handle is freed (Drop).
+        unsafe { set_user(context.ctx, user.as_ptr()) };
+        Ok(Self { context, user })
+    }
+}
+
+impl Drop for ActingAs<'_> {
+    fn drop(&mut self) {
+        if let Some(set_user) = api!(RedisModule_SetContextUser) {
+            // SAFETY: the context is live; NULL means no user.
+            unsafe { set_user(self.context.ctx, std::ptr::null()) };
+        }
+        if let Some(free) = api!(RedisModule_FreeModuleUser) {
+            // SAFETY: the handle made in `new`, freed once; the user itself stays with Redis.
+            unsafe { free(self.user.as_ptr()) };
+        }
+        select(self.context, 0);
+    }
+}
+
+fn select(context: &Context, db: i32) -> bool {
+    api!(RedisModule_SelectDb).is_some_and(|select| {
+        // SAFETY: the lock is held; Redis refuses a number that is out of range.
+        unsafe { select(context.ctx, db) == 0 }
+    })
+}
+
+/// SIGTERM and its like should wake the main thread, which acts on them.
+fn leave_signals_to_the_main_thread() {
+    // SAFETY: an all-zero sigset_t is valid memory; sigemptyset initialises it.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: signals is valid for writes.
+    unsafe { libc::sigemptyset(&raw mut signals) };
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: signals is an initialised set.
+        unsafe { libc::sigaddset(&raw mut signals, signal) };
+    }
+    // SAFETY: changes only this thread's mask; the old mask is not wanted.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut()) };
+}
+
+/// A thread inherits the nice value of its creator; if a niced worker was first, this one would hold the lock at
+/// the worker's priority. Going back needs a privilege, so [`start`] is better called early on the main thread.
+fn take_the_main_threads_nice() {
+    // SAFETY: no arguments.
+    let main_thread = unsafe { libc::getpid() }.cast_unsigned();
+    // SAFETY: plain system call about this process's first thread.
+    let wanted = unsafe { libc::getpriority(libc::PRIO_PROCESS, main_thread) };
+    // SAFETY: plain system call about the calling thread (0).
+    let mine = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    if mine <= wanted {
+        return;
+    }
+    // SAFETY: plain system call about the calling thread (0).
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, wanted) } != 0 {
+        ::log::warn!("the thread {NAME} runs at nice {mine} instead of {wanted}; key accesses may hold up clients");
+    }
+}

@@ -1,0 +1,52 @@
+//! What every test needs: a server, clients, models, and readers of replies.
+
+mod client;
+mod models;
+mod reply;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use client::{Client, Refusal};
+pub use models::{CHAT, EMBED, Model, SLOW};
+pub use reply::{array, bytes, doubles, field, float, floats, int, text};
+pub use server::{Server, module};
+
+/// Longer than anything here takes, also when the machine is busy with something else.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command from words, numbers and bytes.
+macro_rules! cmd {
+    ($($arg:expr),+ $(,)?) => {{
+        let mut command = redis::Cmd::new();
+        $(command.arg($arg);)+
+        command
+    }};
+}
+pub(crate) use cmd;
+
+/// Waits until `holds`, and fails after [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The file or folder that the environment variable `name` names.
+pub fn required(name: &str) -> PathBuf {
+    let Some(path) = optional(name) else {
+        panic!("{name} is not set: run these tests with `make test` or `make test-redis`, which set it");
+    };
+    path
+}
+
+/// As [`required`], for what a machine may lack.
+pub fn optional(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(name)?);
+    assert!(path.exists(), "{name} names {}, which does not exist: run `make test`", path.display());
+    Some(path)
+}

@@ -1,0 +1,89 @@
+//! Random models that are made once per run, and how tests load them.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use redis::Cmd;
+use redis_infer_gguf::synthetic::{BertShape, LlamaShape, Summary, write_bert, write_llama};
+
+use super::cmd;
+
+/// A model that tests load.
+#[derive(Debug, Clone, Copy)]
+pub struct Model {
+    /// The name it is loaded under.
+    pub name: &'static str,
+    file: &'static LazyLock<PathBuf>,
+    /// Options of INFER.LOAD. One thread each, because several servers run at once.
+    options: &'static [&'static str],
+}
+
+/// Generates; answers hundreds of tokens before anybody notices.
+pub const CHAT: Model = Model { name: "chat", file: &CHAT_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
+
+/// Generates slowly and without end in sight: for what happens while something runs. One request at a time.
+pub const SLOW: Model = Model {
+    name: "slow",
+    file: &SLOW_FILE,
+    options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "1", "CTX", "16384"],
+};
+
+/// Embeds; texts that share words have similar vectors.
+pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
+
+static CHAT_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = LlamaShape { ctx_train: 2048, ..LlamaShape::default() };
+    made("tiny-chat", |path| write_llama(path, &shape, 1).unwrap())
+});
+
+static SLOW_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = LlamaShape {
+        layers: 8,
+        embd: 256,
+        heads: 4,
+        kv_heads: 1,
+        ff: 1024,
+        ctx_train: 16_384,
+        ..LlamaShape::default()
+    };
+    made("slow-chat", |path| write_llama(path, &shape, 2).unwrap())
+});
+
+static EMBED_FILE: LazyLock<PathBuf> =
+    LazyLock::new(|| made("tiny-embed", |path| write_bert(path, &BertShape::default(), 3).unwrap()));
+
+impl Model {
+    /// The file.
+    pub fn path(&self) -> &'static Path {
+        self.file
+    }
+
+    /// INFER.LOAD of it, under its own name.
+    pub fn load(&self) -> Cmd {
+        self.load_as(self.name)
+    }
+
+    /// INFER.LOAD of it under another name.
+    pub fn load_as(&self, name: &str) -> Cmd {
+        let mut command = cmd!["INFER.LOAD", name, self.path().to_str().unwrap()];
+        command.arg(self.options);
+        command
+    }
+}
+
+/// A folder for files of these tests that cargo keeps inside its target folder.
+fn scratch() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("server");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Writes a model anew in each run, because the code that writes it may have changed. The file appears all at once:
+/// servers of another run may have the old one in memory.
+fn made(name: &str, write: impl FnOnce(&Path) -> Summary) -> PathBuf {
+    let path = scratch().join(format!("{name}.gguf"));
+    let draft = scratch().join(format!("{name}.{}", std::process::id()));
+    write(&draft);
+    std::fs::rename(&draft, &path).unwrap();
+    path
+}

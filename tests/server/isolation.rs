@@ -1,0 +1,135 @@
+//! What one client's work costs the others: nothing they notice.
+
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use crate::harness::{CHAT, Client, SLOW, Server, cmd, eventually};
+
+/// How long latencies are taken.
+const SAMPLING: Duration = Duration::from_secs(2);
+
+/// The product's promise. It is held against the 99th percentile, because the machine may stop the server for longer.
+const LATENCY: Duration = Duration::from_millis(50);
+
+/// A server with the slow model and these options of INFER.LOAD.
+fn slow_server(options: &[&str]) -> Server {
+    let server = Server::start();
+    server.client().ok(&cmd!["INFER.LOAD", "slow", SLOW.path().to_str().unwrap(), "CTX", 16_384, options]);
+    server
+}
+
+/// As many workers as the machine has CPUs, two requests at once on each.
+fn busy_server() -> Server {
+    slow_server(&["PARALLEL", "2"])
+}
+
+fn endless() -> redis::Cmd {
+    cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 16_000]
+}
+
+/// Four clients that generate until they are dropped.
+fn four_generating(server: &Server) -> Vec<Client> {
+    let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send(&endless());
+    }
+    eventually("four requests are accepted", || server.requests("slow") == 4);
+    clients
+}
+
+#[test]
+fn ping_answers_within_50_ms_while_four_clients_generate() {
+    let server = busy_server();
+    let generating = four_generating(&server);
+    let mut client = server.client();
+    let mut taken = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < SAMPLING {
+        let sent = Instant::now();
+        client.ok(&cmd!["PING"]);
+        taken.push(sent.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(server.requests("slow"), 4, "the clients did not generate all the time");
+    drop(generating);
+    taken.sort_unstable();
+    let [middle, most] = [taken.len() / 2, taken.len() * 99 / 100].map(|i| taken[i]);
+    let longest = taken[taken.len() - 1];
+    println!("{} PINGs while 4 clients generate: p50 {middle:?}, p99 {most:?}, longest {longest:?}", taken.len());
+    assert!(most <= LATENCY, "p99 {most:?}, longest {longest:?} of {}", taken.len());
+}
+
+#[test]
+fn commands_of_other_clients_work_while_four_clients_generate() {
+    let server = busy_server();
+    let generating = four_generating(&server);
+    let mut client = server.client();
+    for i in 0..200 {
+        let (key, value) = (format!("key:{i}"), format!("value {i}"));
+        client.ok(&cmd!["SET", &key, &value]);
+        assert_eq!(client.text(&cmd!["GET", &key]), value);
+        client.ok(&cmd!["LPUSH", "list", &value]);
+        client.ok(&cmd!["VADD", "v", "VALUES", 2, 1, i, &key]);
+    }
+    assert_eq!(client.ok(&cmd!["LLEN", "list"]), Value::Int(200));
+    assert_eq!(client.ok(&cmd!["VCARD", "v"]), Value::Int(200));
+    assert_eq!(server.requests("slow"), 4, "the clients did not generate all the time");
+    drop(generating);
+}
+
+/// Whether a short answer comes while a long one of `model` is still being made.
+#[track_caller]
+fn assert_overtakes(server: &Server) {
+    let mut long = server.client();
+    long.send(&endless());
+    eventually("the long request is accepted", || server.requests("slow") == 1);
+    let mut short = server.client();
+    short.ok(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "be brief", "MAXTOKENS", 8]);
+    eventually("only the long answer is still being made", || server.requests("slow") == 1);
+}
+
+#[test]
+fn two_generations_share_a_batch_and_neither_waits_for_the_other_to_finish() {
+    assert_overtakes(&slow_server(&["WORKERS", "1", "PARALLEL", "2"]));
+}
+
+#[test]
+fn two_generations_share_a_pool_and_neither_waits_for_the_other_to_finish() {
+    // A pool of two workers is refused on a machine with one CPU.
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        assert_overtakes(&slow_server(&["WORKERS", "2", "PARALLEL", "1"]));
+    }
+}
+
+#[test]
+fn a_long_prompt_does_not_stop_an_answer_that_is_being_made() {
+    let server = busy_server();
+    let mut long = server.client();
+    // About 12,000 tokens to read before the first one is written.
+    long.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "x".repeat(12_000), "MAXTOKENS", 1000]);
+    eventually("the long prompt is accepted", || server.requests("slow") == 1);
+    server.client().ok(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "be brief", "MAXTOKENS", 8]);
+    eventually("only the long request is still there", || server.requests("slow") == 1);
+}
+
+#[test]
+fn many_clients_at_once_all_get_their_own_answer() {
+    let server = Server::with(&[CHAT]);
+    let ask = |client: &mut Client, prompt: &str| {
+        client.text(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", prompt, "RAW", "TEMP", 0, "MAXTOKENS", 16])
+    };
+    let prompts: Vec<String> = (0..8).map(|i| format!("client number {i}")).collect();
+    let alone: Vec<String> = prompts.iter().map(|prompt| ask(&mut server.client(), prompt)).collect();
+    assert!(alone.iter().skip(1).all(|answer| *answer != alone[0]), "all prompts have the same answer");
+    std::thread::scope(|scope| {
+        for (prompt, alone) in prompts.iter().zip(&alone) {
+            scope.spawn(|| {
+                let mut client = server.client();
+                for _ in 0..10 {
+                    assert_eq!(ask(&mut client, prompt), *alone);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,27 @@
+//! The module inside a real redis-server: one file per area, one behaviour per test.
+//!
+//! `make test-redis` runs them; it sets the `REDIS_INFER_…` variables that say where the servers, the module and
+//! the models are. Every test starts a server of its own and loads tiny random models, which takes milliseconds.
+//! Nothing here waits for a fixed time: conditions are polled, with a deadline.
+// What Clippy allows in tests (`unwrap`, `panic!`) is allowed in this whole target, which is nothing but tests.
+#![cfg(test)]
+
+mod arguments;
+mod contexts;
+mod embed;
+mod faults;
+mod generate;
+mod harness;
+mod hostile;
+mod index;
+mod isolation;
+mod load;
+mod logging;
+mod minilm;
+mod persistence;
+mod rag;
+mod rights;
+mod servers;
+mod smollm;
+mod stopping;
+mod tokens;
