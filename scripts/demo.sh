@@ -9,14 +9,14 @@ set -euo pipefail
 
 # Each question and the file that answers it.
 questions=(
-    "What happens when a stop string is split across two tokens?"
-    "How is a paragraph that is longer than MAXTOKENS split?"
-    "Why is VSIM always called with NOTHREAD?"
+    "What is the default number of tokens in a chunk?"
+    "Which temperature is greedy?"
+    "Why is GGML_NO_BACKTRACE set?"
 )
 expected=(
-    "src/logic/stop.rs"
-    "src/logic/chunk.rs"
-    "src/redis_api/vset.rs"
+    "src/logic/limits.rs"
+    "src/logic/options/generate.rs"
+    "src/redis_api/preflight.rs"
 )
 
 require_build "make demo"
@@ -40,7 +40,7 @@ indent() { sed 's/^/    /'; }
 # ask NUMBER QUESTION FILE: prints everything about one answer; false when FILE is not among its sources
 ask() {
     local reply count i path first last found=no
-    reply=$(infer_json INFER.RAG code "$2" K 3 TEMP 0 MAXTOKENS 96 WITHSOURCES WITHSTATS) ||
+    reply=$(infer_json INFER.RAG code "$2" K 3 TEMP 0 MAXTOKENS 64 STOP 1 $'\n\n' WITHSOURCES WITHSTATS) ||
         die_with_log "INFER.RAG failed: its reply is above the log"
     of() { printf '%s\n' "$reply" | field "$1"; }
 

@@ -7,7 +7,8 @@ use super::waiting::{Embedding, block};
 use crate::engine::{EngineError, Purpose, Ticket};
 use crate::logic::options::{Embed, EmbedFormat};
 use crate::logic::vector;
-use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::blocking::refuse_blocking;
+use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /// How a vector is cut, scaled and rendered.

@@ -5,7 +5,8 @@ use redis_module::Context;
 use super::runtime::engine;
 use super::waiting::block;
 use crate::logic::options::{LoadOptions, ModelName};
-use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::blocking::refuse_blocking;
+use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.LOAD name path [TYPE AUTO|GENERATE|EMBED] [CTX n] [PARALLEL n] [WORKERS n|AUTO] [THREADS n|AUTO] [KVTYPE F16|Q8_0] [GPULAYERS n]

@@ -63,8 +63,8 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
     ];
     match served.model.purpose {
         Purpose::Generation => {
-            fields.push(("parallel", Value::from(served.options.parallel)));
-            fields.push(("kv_type", Value::from(served.options.kv_type.name())));
+            fields.push(("parallel", Value::from(served.options.slots())));
+            fields.push(("kv_type", Value::from(served.options.cache_type().name())));
             fields.push(("chat_template", Value::from(if served.model.has_template() { "yes" } else { "no" })));
         }
         Purpose::Embedding => fields.push(("dimensions", Value::from(facts.embedding_dim))),

@@ -7,7 +7,8 @@ use super::waiting::{answer_from_desk, block};
 use crate::engine::Special;
 use crate::logic::options::{Detokenize, Tokenize, TokenizeStore};
 use crate::logic::token_blob;
-use crate::redis_api::entry::{Outcome, refuse_blocking};
+use crate::redis_api::blocking::refuse_blocking;
+use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Answer, Failure, Value};
 

@@ -10,7 +10,7 @@ use super::runtime::{engine, queue_limit};
 use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, Served, Ticket};
 use crate::logic::options::GenerateOptions;
 use crate::logic::prompt::Segment;
-use crate::redis_api::entry::refuse_blocking;
+use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::pending::{BlockOptions, PendingReply};
 use crate::redis_api::reply::{Answer, Failure, Value};
 

@@ -59,6 +59,14 @@ pub enum EngineError {
         /// Tokens the model can read.
         context: usize,
     },
+    /// One text has no token at all.
+    #[error("text {index} has no tokens for model '{name}', so it has no vector")]
+    EmptyText {
+        /// Name of the model.
+        name: String,
+        /// Position of the text in the call, from 1.
+        index: usize,
+    },
     /// The prompt has no token at all.
     #[error("the prompt is empty: give a key with tokens, TEXT or BLOB")]
     EmptyPrompt,
@@ -110,6 +118,7 @@ impl EngineError {
             Self::Internal(_) => "INTERNAL",
             Self::NameTaken(_)
             | Self::WrongKind { .. }
+            | Self::EmptyText { .. }
             | Self::EmptyPrompt
             | Self::TooManyDimensions { .. }
             | Self::NoTemplate { .. } => "ERR",

@@ -13,7 +13,7 @@ use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::LoadOptions;
+use crate::logic::options::{KvType, LoadOptions};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -87,6 +87,7 @@ impl Served {
         nice: i32,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, EngineError> {
+        check_options(&options, model.purpose)?;
         let layout = Layout::choose(options.workers, options.threads, cpus)?;
         let model = Arc::new(model);
         let trained = model.facts.train_context.max(1);
@@ -99,7 +100,7 @@ impl Served {
             model: model.name.clone(),
             thread_prefix: purpose,
             workers: layout.workers,
-            per_worker: if model.purpose == Purpose::Generation { options.parallel } else { 1 },
+            per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
             nice,
             stop: Arc::clone(stop),
         };
@@ -154,24 +155,25 @@ impl Served {
         }
     }
 
+    /// Whether the text at `index` (from 1) of a call fits into one forward pass. An empty one has the model's own begin and end tokens, if it has such tokens.
+    fn check_text(&self, text: &[u32], index: usize) -> Result<(), EngineError> {
+        let (name, context) = (self.model.name.clone(), self.context as usize);
+        match text.len() {
+            0 => Err(EngineError::EmptyText { name, index }),
+            tokens if tokens > context => Err(EngineError::TextTooLong { name, index, tokens, context }),
+            _ => Ok(()),
+        }
+    }
+
     /// Queues texts. Their sink is always answered, also when the model is being unloaded.
     pub fn embed(&self, job: EmbedJob) {
-        let too_long = job.texts.iter().position(|text| text.len() > self.context as usize);
-        let refused = match (too_long, &self.workers) {
-            (Some(i), _) => {
-                let tokens = job.texts.get(i).map_or(0, Vec::len);
-                let error = EngineError::TextTooLong {
-                    name: self.model.name.clone(),
-                    index: i + 1,
-                    tokens,
-                    context: self.context as usize,
-                };
-                Err((job, error))
-            }
-            (None, Workers::Embed(pool)) => {
+        let checked = job.texts.iter().zip(1..).try_for_each(|(text, index)| self.check_text(text, index));
+        let refused = match (checked, &self.workers) {
+            (Err(error), _) => Err((job, error)),
+            (Ok(()), Workers::Embed(pool)) => {
                 pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
             }
-            (None, Workers::Generate(_)) => Err((job, self.wrong_kind(Purpose::Embedding))),
+            (Ok(()), Workers::Generate(_)) => Err((job, self.wrong_kind(Purpose::Embedding))),
         };
         if let Err((job, error)) = refused {
             job.answer(Err(error));
@@ -230,6 +232,20 @@ impl Served {
     }
 }
 
+/// Refuses options that the model would ignore. What it is for may be known only from its file.
+fn check_options(options: &LoadOptions, purpose: Purpose) -> Result<(), EngineError> {
+    let (ignored, other) = match purpose {
+        Purpose::Generation => (options.pooling.is_some(), "POOLING is for embedding"),
+        Purpose::Embedding => {
+            (options.parallel.is_some() || options.kv_type.is_some(), "PARALLEL and KVTYPE are for generation")
+        }
+    };
+    if ignored {
+        return Err(EngineError::LoadFailed(format!("{other}, but this is a model for {}", purpose.name())));
+    }
+    Ok(())
+}
+
 fn abort_switch(stop: &Arc<AtomicBool>) -> Arc<AbortSwitch> {
     Arc::new(AbortSwitch { stop: Arc::clone(stop), ..AbortSwitch::default() })
 }
@@ -241,13 +257,13 @@ fn generate_pool(
     context: u32,
     threads: u32,
 ) -> Result<Pool<GenerateJob>, EngineError> {
-    let slots = options.parallel;
+    let slots = options.slots();
     let context_spec = ContextSpec {
         context,
         sequences: slots,
         batch: PREFILL_BATCH.max(slots),
         threads,
-        kv_type: options.kv_type,
+        kv_type: options.cache_type(),
         embedding: None,
     };
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
@@ -281,7 +297,7 @@ fn embed_pool(
         sequences: embedder::SEQUENCES,
         batch: context.max(embedder::SEQUENCES),
         threads,
-        kv_type: options.kv_type,
+        kv_type: KvType::F16,
         embedding: Some(options.pooling),
     };
     let (model, stop) = (Arc::clone(model), Arc::clone(&spec.stop));

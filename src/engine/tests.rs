@@ -16,7 +16,7 @@ use super::pool::{Pool, PoolSpec};
 use super::registry::{Engine, EngineSettings};
 use super::worker::Worker;
 use super::{Purpose, Served, Special};
-use crate::logic::options::{GenerateOptions, LoadOptions};
+use crate::logic::options::{GenerateOptions, KvType, LoadOptions, Pooling};
 use crate::logic::sched::{Plan, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -348,6 +348,33 @@ fn texts_embedded_together_have_the_vectors_they_have_alone() {
         let difference = alone.iter().zip(vector).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
         assert!(difference < 1e-3, "{text}: {difference}");
     }
+}
+
+#[test]
+fn a_text_without_tokens_is_refused_by_its_position() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("embed")).unwrap();
+    let (done, answers) = channel();
+    served.embed(EmbedJob {
+        texts: vec![vec![1], vec![]],
+        ticket: Ticket::default(),
+        permit: served.permit(100).unwrap(),
+        done: Box::new(move |result| done.send(result).unwrap()),
+    });
+    let error = answers.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("text 2 has no tokens"), "{error}");
+}
+
+#[test]
+fn options_that_the_model_would_ignore_are_refused() {
+    let engine = Engine::new(ENGINE);
+    let embed = |options| load(&engine, options).unwrap_err().to_string();
+    let text = embed(LoadOptions { parallel: Some(2), ..options("embed") });
+    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
+    let text = embed(LoadOptions { kv_type: Some(KvType::F16), ..options("embed") });
+    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
+    let text = embed(LoadOptions { pooling: Some(Pooling::Mean), ..options("chat") });
+    assert!(text.contains("POOLING is for embedding"), "{text}");
 }
 
 #[test]

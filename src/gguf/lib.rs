@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod hazards;
+mod open;
 mod parse;
 mod reader;
 mod split;
@@ -14,6 +15,7 @@ mod split;
 pub mod check;
 pub mod error;
 pub mod header;
+pub mod limits;
 pub mod synthetic;
 pub mod tensor_type;
 pub mod value;

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Seek};
 
-use crate::check::{
+use crate::error::{GgufError, quoted};
+use crate::header::{Header, TensorInfo};
+use crate::limits::{
     LONGEST_ARRAY, LONGEST_KEY, LONGEST_STRING, MAX_DIMS, MAX_METADATA, MAX_TENSOR_NAME, MAX_TENSORS, MAX_TOKENS,
     STRINGS_KEPT,
 };
-use crate::error::{GgufError, quoted};
-use crate::header::{Header, TensorInfo};
 use crate::reader::Reader;
 use crate::tensor_type::TensorType;
 use crate::value::{Array, Value, ValueType};

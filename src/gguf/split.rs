@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check;
 use crate::error::GgufError;
 use crate::header::Header;
+use crate::open::open;
 
 /// Returns the header of the model whose first part, at `path`, has the header `first`: its own when the model
 /// is one file, otherwise with the size of all parts.
@@ -23,7 +23,7 @@ pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, Gguf
         )));
     };
     for part in 2..=parts {
-        let header = check::open(&part_path(&prefix, part, parts), None)
+        let header = open(&part_path(&prefix, part, parts), None)
             .map_err(|source| GgufError::Part { part, source: Box::new(source) })?
             .header;
         first.file_size = first.file_size.saturating_add(header.file_size);

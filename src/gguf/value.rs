@@ -70,7 +70,7 @@ pub enum Value {
     F64(f64),
     /// A string; bytes that are not UTF-8 are replaced by U+FFFD.
     Str(String),
-    /// A string too long to keep (see [`crate::check::LONGEST_STRING`]); its length in bytes.
+    /// A string too long to keep (see [`crate::limits::LONGEST_STRING`]); its length in bytes.
     LongStr(u64),
     Array(Array),
 }
@@ -82,7 +82,7 @@ pub struct Array {
     pub element: ValueType,
     /// Number of elements in the file.
     pub len: u64,
-    /// The elements, when they are numbers and at most [`crate::check::LONGEST_ARRAY`]; otherwise empty.
+    /// The elements, when they are numbers and at most [`crate::limits::LONGEST_ARRAY`]; otherwise empty.
     pub values: Vec<Value>,
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::check::{LONGEST_KEY, MAX_DIMS, MAX_TENSOR_NAME};
+use crate::limits::{LONGEST_KEY, MAX_DIMS, MAX_TENSOR_NAME};
 use crate::parse::{DEFAULT_ALIGNMENT, MAGIC};
 use crate::tensor_type::TensorType;
 use crate::value::ValueType;

@@ -1,6 +1,6 @@
 //! The way from Redis into a command handler and back.
 
-use redis_module::{Context, ContextFlags, RedisResult, RedisString, RedisValue};
+use redis_module::{Context, RedisResult, RedisString, RedisValue};
 
 use super::guard::guarded;
 use super::pending::HandlerScope;
@@ -46,19 +46,4 @@ pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisR
         (Some(_), None) => {}
     }
     Ok(RedisValue::NoReply)
-}
-
-/// Refuses to go on where Redis cannot block a client: in MULTI, scripts and functions, calls from other
-/// modules (where blocking aborts the server), and on the replication link.
-///
-/// # Errors
-/// `ERR` with the name of `command`.
-pub fn refuse_blocking(ctx: &Context, command: &'static str) -> Result<(), Failure> {
-    let never = ContextFlags::DENY_BLOCKING | ContextFlags::MULTI | ContextFlags::LUA | ContextFlags::REPLICATED;
-    if ctx.get_flags().intersects(never) {
-        return Err(Failure::err(format!(
-            "{command} cannot run inside MULTI, a script or another module: it waits for a worker thread"
-        )));
-    }
-    Ok(())
 }

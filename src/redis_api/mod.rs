@@ -20,6 +20,7 @@ macro_rules! api {
 }
 
 pub mod acl;
+pub mod blocking;
 mod call;
 pub mod caller;
 pub mod config;

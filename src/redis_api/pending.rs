@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 
 use redis_module::{Context, raw};
 
-use super::entry::refuse_blocking;
+use super::blocking::refuse_blocking;
 use super::guard::guarded;
 use super::reply::{Answer, Failure, send};
 

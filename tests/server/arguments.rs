@@ -104,7 +104,6 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.LOAD m _", "path must not be empty"),
         ("INFER.GENERATE chat 0 TEXT _", "TEXT must not be empty"),
         ("INFER.GENERATE chat 0 TEXT t BLOB abcd", "TEXT and BLOB cannot be used together"),
-        ("INFER.EMBED embed 1 _", "text must not be empty"),
         ("INFER.INGEST docs _ text", "path must not be empty"),
         ("INFER.SEARCH docs _", "query must not be empty"),
     ] {

@@ -128,3 +128,10 @@ fn more_texts_than_fit_into_one_forward_pass_are_all_answered() {
     let reply = server.client().ok(&cmd!["INFER.EMBED", "embed", texts.len(), &texts]);
     assert_eq!(array(&reply).len(), 1024);
 }
+
+#[test]
+fn an_empty_text_has_a_vector_of_its_own() {
+    let server = Server::with(&[EMBED]);
+    let empty = embed(&mut server.client(), "", &[]);
+    assert!((length(&empty) - 1.0).abs() < 1e-5);
+}

@@ -88,14 +88,14 @@ pub struct LoadOptions {
     pub kind: ModelKind,
     /// `CTX`: tokens per request; `None` to choose.
     pub ctx: Option<u32>,
-    /// `PARALLEL`: requests that one worker advances together.
-    pub parallel: u32,
+    /// `PARALLEL`: requests that one worker advances together; `None` for the default.
+    pub parallel: Option<u32>,
     /// `WORKERS`; `None` to choose.
     pub workers: Option<u32>,
     /// `THREADS` of one worker; `None` to choose.
     pub threads: Option<u32>,
-    /// `KVTYPE`.
-    pub kv_type: KvType,
+    /// `KVTYPE`; `None` for F16.
+    pub kv_type: Option<KvType>,
     /// `GPULAYERS`.
     pub gpu_layers: u32,
     /// `POOLING`; `None` for the model's own.
@@ -124,14 +124,16 @@ impl LoadOptions {
             match option.as_str() {
                 "TYPE" => parsed.kind = args.word("TYPE", &ModelKind::ALL, ModelKind::name)?,
                 "CTX" => parsed.ctx = Some(args.integer("CTX", limits::CTX_MIN, limits::CTX_MAX)?),
-                "PARALLEL" => parsed.parallel = args.integer("PARALLEL", limits::PARALLEL_MIN, limits::PARALLEL_MAX)?,
+                "PARALLEL" => {
+                    parsed.parallel = Some(args.integer("PARALLEL", limits::PARALLEL_MIN, limits::PARALLEL_MAX)?)
+                }
                 "WORKERS" => {
                     parsed.workers = args.integer_or_auto("WORKERS", limits::WORKERS_MIN, limits::WORKERS_MAX)?
                 }
                 "THREADS" => {
                     parsed.threads = args.integer_or_auto("THREADS", limits::THREADS_MIN, limits::THREADS_MAX)?
                 }
-                "KVTYPE" => parsed.kv_type = args.word("KVTYPE", &KvType::ALL, KvType::name)?,
+                "KVTYPE" => parsed.kv_type = Some(args.word("KVTYPE", &KvType::ALL, KvType::name)?),
                 "GPULAYERS" => {
                     parsed.gpu_layers = args.integer("GPULAYERS", limits::GPU_LAYERS_MIN, limits::GPU_LAYERS_MAX)?
                 }
@@ -147,6 +149,16 @@ impl LoadOptions {
         Ok(parsed)
     }
 
+    /// Requests that one worker of a generation model advances together.
+    pub fn slots(&self) -> u32 {
+        self.parallel.unwrap_or(limits::PARALLEL_DEFAULT)
+    }
+
+    /// How a generation model stores keys and values.
+    pub fn cache_type(&self) -> KvType {
+        self.kv_type.unwrap_or(KvType::F16)
+    }
+
     /// `name` from `path` with the default of every option.
     pub fn new(name: &str, path: &str) -> Self {
         Self {
@@ -154,10 +166,10 @@ impl LoadOptions {
             path: path.to_owned(),
             kind: ModelKind::Auto,
             ctx: None,
-            parallel: limits::PARALLEL_DEFAULT,
+            parallel: None,
             workers: None,
             threads: None,
-            kv_type: KvType::F16,
+            kv_type: None,
             gpu_layers: limits::GPU_LAYERS_DEFAULT,
             pooling: None,
             mmap: true,
@@ -236,10 +248,10 @@ mod tests {
         let expected = LoadOptions {
             kind: ModelKind::Embed,
             ctx: Some(512),
-            parallel: 8,
+            parallel: Some(8),
             workers: None,
             threads: Some(3),
-            kv_type: KvType::Q8_0,
+            kv_type: Some(KvType::Q8_0),
             gpu_layers: 99,
             pooling: Some(Pooling::Cls),
             mmap: false,
