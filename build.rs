@@ -1,12 +1,17 @@
-//! Compiles the exception trampoline of `src/engine`, sets the link arguments of the module, and stamps version facts into it.
+//! Compiles the exception trampoline of `src/engine`, sets the link arguments of the module, and stamps version facts
+//! into it.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=Cargo.lock");
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs/heads");
+    for path in [".git/HEAD", ".git/refs/heads"] {
+        // Cargo would take a path that does not exist, outside a checkout, for one that always changes.
+        if std::path::Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
 
     // Missing tools are reported by the build script of redis-infer-toolcheck, which runs before anything else.
     println!("cargo:rerun-if-changed=src/engine/trampoline.cpp");
@@ -18,6 +23,8 @@ fn main() {
         // No symbol of llama.cpp may leak: another module in the same process can carry another version of it.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
+        // The section bounds of the crate linkme, which redis-module uses, are nobody else's business either.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,start-stop-visibility=hidden");
     }
 
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();

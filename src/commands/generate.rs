@@ -13,7 +13,8 @@ use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.GENERATE model numkeys [key ...] [TEXT prompt | BLOB tokens] [RAW] [generation options] */
-/// The prompt is the tokens of the keys, then TEXT or BLOB. It is sent as the message of a user in the model's chat format, or as it is with RAW.
+/// The prompt is the tokens of the keys, then TEXT or BLOB. It is sent as the message of a user in the model's chat
+/// format, or as it is with RAW.
 pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Generate::parse(args)?;
     let served = engine()?.find_for(request.model, Purpose::Generation)?;

@@ -14,7 +14,8 @@ use crate::redis_api::reply::{Failure, Value, shown};
 use crate::redis_api::vset;
 
 /* INFER.INDEX index EMBEDMODEL m GENMODEL g [MAXTOKENS n] [OVERLAP n] [QUANT NOQUANT|Q8|BIN] */
-/// Creates an index. Creating it again with the same settings changes nothing; other settings are refused, because what is stored depends on them.
+/// Creates an index. Creating it again with the same settings changes nothing; other settings are refused, because what
+/// is stored depends on them.
 pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = CreateIndex::parse(args)?;
     vset::require(ctx)?;

@@ -1,7 +1,10 @@
 //! `INFER.INGEST`: a document into an index.
 //!
-//! Chunking, tokenizing, hashing and embedding happen on engine threads. Everything is written in the reply callback, as the caller: one MULTI/EXEC for replicas and the AOF, and a
-//! reader sees the old document or the new one. Which chunks are unchanged is decided there too, so two clients that ingest one path at once cannot mix their chunks.
+//! Chunking, tokenizing, hashing and embedding happen on engine threads. Everything is written in the reply callback,
+//! as the caller: one MULTI/EXEC for replicas and the AOF, and a reader sees the old document or the new one. Which
+//! chunks are unchanged is decided there too, so two clients that ingest one path at once cannot mix their chunks.
+
+use std::collections::HashMap;
 
 use redis_module::Context;
 use xxhash_rust::xxh3::xxh3_128;
@@ -121,9 +124,8 @@ impl Document {
             return Err(Failure::err("the index was changed while the document was being embedded; send it again"));
         }
         let document_key = self.keys.document(&self.path);
-        let stored = read_hash(&keyspace, &document_key)?;
-        let stored_hash =
-            |name: &str| stored.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, hash)| hash.as_slice());
+        let stored: HashMap<Vec<u8>, Vec<u8>> = read_hash(&keyspace, &document_key)?.into_iter().collect();
+        let stored_hash = |name: &str| stored.get(name.as_bytes()).map(Vec::as_slice);
         let stored_count =
             stored_hash(CHUNKS).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok()).unwrap_or_default();
 
@@ -148,8 +150,9 @@ impl Document {
         Ok(Value::Map(counts.into()))
     }
 
-    /// Makes the document's hash forget the chunks that are about to change or go, and count all that may be there. A later write can fail (memory,
-    /// rights), and then the next ingest must neither take a chunk of this one for its own nor leave one behind.
+    /// Makes the document's hash forget the chunks that are about to change or go, and count all that may be there. A
+    /// later write can fail (memory, rights), and then the next ingest must neither take a chunk of this one for its
+    /// own nor leave one behind.
     fn announce(&self, keyspace: &Keyspace<'_>, key: &[u8], touched: &[u32], count: u32) -> Result<(), Failure> {
         if touched.is_empty() {
             return Ok(());

@@ -1,7 +1,8 @@
-//! One file per command: its syntax, what it checks on the main thread, which engine steps it takes, and the shape of its reply.
+//! One file per command: its syntax, what it checks on the main thread, which engine steps it takes, and the shape of
+//! its reply.
 //!
-//! A handler runs under Redis' lock and may only copy and check; everything that takes longer than that happens on engine threads, which hand the result to the
-//! `PendingReply` of the blocked client.
+//! A handler runs under Redis' lock and may only copy and check; everything that takes longer than that happens on
+//! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
 mod debug;
 mod embed;

@@ -1,7 +1,8 @@
 //! `INFER.RAG`: an answer from the chunks of an index.
 //!
-//! Steps and where they run: parse, settings, copy (main thread) -> tokenize the question (desk) -> embed it (embedding worker) -> VSIM and token copy in one lock scope
-//! (keyspace thread) -> assemble the prompt from stored tokens (desk) -> generate (generation worker) -> reply (main thread).
+//! Steps and where they run: parse, settings, copy (main thread) -> tokenize the question (desk) -> embed it (embedding
+//! worker) -> VSIM and token copy in one lock scope (keyspace thread) -> assemble the prompt from stored tokens (desk)
+//! -> generate (generation worker) -> reply (main thread).
 
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ impl Question {
         let text = self.text.clone();
         embedding.run(&[&text], move |vectors| match query_vector(vectors) {
             Ok(vector) => self.retrieve(vector),
-            Err(error) => self.waiting.pending.finish(Err(error.into())),
+            Err(error) => self.waiting.fail(error.into()),
         });
     }
 
@@ -79,7 +80,7 @@ impl Question {
         keyspace_thread::run(self.caller.clone(), move |keyspace| {
             match keyspace.and_then(|keyspace| find(keyspace, &self.keys, &vector, self.k)) {
                 Ok(found) => self.hand_to_desk(found),
-                Err(failure) => self.waiting.pending.finish(Err(failure)),
+                Err(failure) => self.waiting.fail(failure),
             }
         });
     }

@@ -1,4 +1,5 @@
-//! What the index commands share: reading an index's settings, finding its models, and searching it with a query vector.
+//! What the index commands share: reading an index's settings, finding its models, and searching it with a query
+//! vector.
 
 use std::sync::Arc;
 
@@ -111,7 +112,8 @@ pub(super) fn query_vector(vectors: Result<Vec<Vec<f32>>, EngineError>) -> Resul
     Ok(vector)
 }
 
-/// The `k` chunks nearest to `query` with their tokens, best first: one consistent view, because the caller holds Redis' lock.
+/// The `k` chunks nearest to `query` with their tokens, best first: one consistent view, because the caller holds
+/// Redis' lock.
 ///
 /// A chunk whose tokens have expired or been deleted is left out; the next ingest of its path brings it back.
 pub(super) fn find(keyspace: &Keyspace<'_>, keys: &IndexKeys, query: &[f32], k: u32) -> Result<Vec<Found>, Failure> {

@@ -11,7 +11,8 @@ static ENGINE: RwLock<Option<Arc<Engine>>> = RwLock::new(None);
 /// How long a shutdown waits for threads that are inside llama.cpp. Redis itself has saved its data by then.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Makes the engine. It has no threads until the first model is loaded, so that a refused load of the module leaves nothing behind.
+/// Makes the engine. It has no threads until the first model is loaded, so that a refused load of the module leaves
+/// nothing behind.
 pub fn start() {
     log::info!(
         "redis-infer {} ({}), llama-cpp-sys-2 {}, {}",

@@ -63,6 +63,12 @@ impl WaitingForText {
         Ok(Self { served, pending, ticket, options, arrived: Instant::now(), permit })
     }
 
+    /// Ends the request without text. Its place is given back first, as in [`GenerateJob`].
+    pub(super) fn fail(self, failure: Failure) {
+        drop(self.permit);
+        self.pending.finish(Err(failure));
+    }
+
     /// Tokenizes the prompt and queues it; `shape` turns the result into the reply. Not on the main thread.
     pub(super) fn generate(
         self,

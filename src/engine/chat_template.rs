@@ -1,7 +1,8 @@
 //! A model's own chat template, rendered so that nothing a user wrote can become a special token.
 //!
-//! The Jinja template from the GGUF is rendered with a marker in the place of each message; `logic::prompt::splice` then puts the messages back as segments that
-//! are tokenized without special tokens. Only the template's own text may contain them.
+//! The Jinja template from the GGUF is rendered with a marker in the place of each message; `logic::prompt::splice`
+//! then puts the messages back as segments that are tokenized without special tokens. Only the template's own text may
+//! contain them.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};

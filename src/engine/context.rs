@@ -1,7 +1,8 @@
 //! One `llama_context`: the KV cache and compute buffers of one worker thread. The only place where batches are filled.
 //!
-//! A context belongs to one thread at a time. The weights it reads outlive it: it holds the model. llama.cpp aborts the process on a batch that is too
-//! large, on sequence ids out of range and on missing outputs, so every bound is checked here before the call.
+//! A context belongs to one thread at a time. The weights it reads outlive it: it holds the model. llama.cpp aborts the
+//! process on a batch that is too large, on sequence ids out of range and on missing outputs, so every bound is checked
+//! here before the call.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -103,10 +104,12 @@ pub(super) struct Context {
     model: Arc<Model>,
 }
 
-// SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut self` or results of it.
+// SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
+// self` or results of it.
 unsafe impl Send for Context {}
 
-/// Making a context changes fields of the model without a lock (llama-cpp-2 notes it as unsound), so it is done one at a time.
+/// Making a context changes fields of the model without a lock (llama-cpp-2 notes it as unsound), so it is done one at
+/// a time.
 static CREATION: Mutex<()> = Mutex::new(());
 
 impl Context {
@@ -167,7 +170,8 @@ impl Context {
             seq_id: sequence_ptrs.as_mut_ptr(),
             logits: batch.outputs.as_mut_ptr(),
         };
-        // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through the call.
+        // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
+        // the call.
         let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) }?;
         match status {
             0 => Ok(Decoded::Done),
@@ -177,12 +181,14 @@ impl Context {
         }
     }
 
-    /// Logits of the batch's token `index`, one per id of the vocabulary; `None` when that token was not marked as output.
+    /// Logits of the batch's token `index`, one per id of the vocabulary; `None` when that token was not marked as
+    /// output.
     pub(super) fn logits(&mut self, index: usize) -> Option<&[f32]> {
         let index = i32::try_from(index).ok()?;
         // SAFETY: the context is live; an index without output gives null.
         let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), index) };
-        // SAFETY: llama.cpp keeps one row of `vocabulary` floats per output until the next decode, which needs `&mut self`.
+        // SAFETY: llama.cpp keeps one row of `vocabulary` floats per output until the next decode, which needs `&mut
+        // self`.
         (!logits.is_null()).then(|| unsafe { std::slice::from_raw_parts(logits, self.model.facts.vocabulary as usize) })
     }
 
@@ -190,7 +196,8 @@ impl Context {
     pub(super) fn embedding(&mut self, sequence: u32) -> Option<&[f32]> {
         // SAFETY: the context is live; an unknown sequence gives null.
         let embedding = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
-        // SAFETY: with pooling each sequence has one row of `embedding_dim` floats until the next decode, which needs `&mut self`.
+        // SAFETY: with pooling each sequence has one row of `embedding_dim` floats until the next decode, which needs
+        // `&mut self`.
         (!embedding.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(embedding, self.model.facts.embedding_dim as usize) })
     }
@@ -246,7 +253,8 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
     params.abort_callback = Some(on_abort_check);
     params.abort_callback_data = Arc::as_ptr(abort).cast_mut().cast();
     if let Some(pooling) = spec.embedding {
-        // An encoder sees the whole batch in one pass, so the physical batch is the logical one. A causal embedder keeps its cells in one buffer.
+        // An encoder sees the whole batch in one pass, so the physical batch is the logical one. A causal embedder
+        // keeps its cells in one buffer.
         params.embeddings = true;
         params.n_ctx = spec.batch;
         params.n_ubatch = spec.batch;
@@ -254,11 +262,14 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
         params.pooling_type = pooling_type(pooling);
     } else {
         params.n_ctx = spec.context.saturating_mul(spec.sequences);
-        // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end early.
+        // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end
+        // early.
         params.n_ubatch = spec.batch.min(128);
-        // One row of logits per sequence: the default reserves a row per token of the batch, hundreds of MB for a large vocabulary.
+        // One row of logits per sequence: the default reserves a row per token of the batch, hundreds of MB for a large
+        // vocabulary.
         params.n_outputs_max = spec.sequences;
-        // A buffer per sequence without flash attention decodes 1.4 to 2 times faster on CPUs than llama.cpp's defaults. A quantised cache needs flash attention.
+        // A buffer per sequence without flash attention decodes 1.4 to 2 times faster on CPUs than llama.cpp's
+        // defaults. A quantised cache needs flash attention.
         params.kv_unified = false;
         params.flash_attn_type = if spec.kv_type == KvType::F16 {
             sys::LLAMA_FLASH_ATTN_TYPE_DISABLED

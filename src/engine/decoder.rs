@@ -11,7 +11,8 @@ use crate::logic::sched::{Plan, SlotId};
 
 /// Runs the model over planned tokens. One sequence per scheduler slot.
 pub(super) trait Decoder: Send {
-    /// Decodes every entry of `plan` in one call. `requests` are the cancel flags of the sequences in it: when all are set the call may end early.
+    /// Decodes every entry of `plan` in one call. `requests` are the cancel flags of the sequences in it: when all are
+    /// set the call may end early.
     fn decode(
         &mut self,
         plan: &Plan,

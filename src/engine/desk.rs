@@ -1,4 +1,5 @@
-//! Threads for the work around a model call: rendering templates, tokenizing, chunking, hashing. None of it may run on Redis' main thread.
+//! Threads for the work around a model call: rendering templates, tokenizing, chunking, hashing. None of it may run on
+//! Redis' main thread.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -64,7 +65,8 @@ impl Desk {
             let tasks = tasks.clone();
             let body = move || {
                 for task in tasks {
-                    // A panic drops what the task captured, which answers the client; the panic hook has logged the place.
+                    // A panic drops what the task captured, which answers the client; the panic hook has logged the
+                    // place.
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
                 }
             };

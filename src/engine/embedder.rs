@@ -1,4 +1,5 @@
-//! The loop of one embedding worker: gather texts of waiting requests, pack them into few forward passes, hand each request its vectors.
+//! The loop of one embedding worker: gather texts of waiting requests, pack them into few forward passes, hand each
+//! request its vectors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;

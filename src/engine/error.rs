@@ -1,6 +1,7 @@
 //! What can go wrong in the engine, each with the stable code that clients see.
 
-/// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the reply.
+/// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the
+/// reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// No model answers to this name.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::error::EngineError;
 use crate::logic::options::GenerateOptions;
 
-/// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as `redis_api::pending` does.
+/// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as
+/// `redis_api::pending` does.
 pub type Done<T> = Box<dyn FnOnce(Result<T, EngineError>) + Send>;
 
 /// Shared between a request and whoever may end it or asks how far it is.
@@ -62,7 +63,8 @@ pub struct GenerateJob {
 }
 
 impl GenerateJob {
-    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at once.
+    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at
+    /// once.
     pub(super) fn answer(self, result: Result<Generation, EngineError>) {
         drop(self.permit);
         (self.done)(result);
@@ -136,7 +138,8 @@ pub struct EmbedJob {
 }
 
 impl EmbedJob {
-    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at once.
+    /// Answers the request. Its place is given back first: a client that has its answer may send the next request at
+    /// once.
     pub(super) fn answer(self, result: Result<Vec<Vec<f32>>, EngineError>) {
         drop(self.permit);
         (self.done)(result);

@@ -1,7 +1,8 @@
 //! llama.cpp's log, passed on to the `log` crate line by line.
 //!
-//! llama.cpp logs from any thread, and continues a line with level CONT, so each thread gathers its own line. What llama.cpp calls information (hundreds of
-//! lines per load) is debug here. The last error of a thread is kept: it is the reason that a failed load gives no other way.
+//! llama.cpp logs from any thread, and continues a line with level CONT, so each thread gathers its own line. What
+//! llama.cpp calls information (hundreds of lines per load) is debug here. The last error of a thread is kept: it is
+//! the reason that a failed load gives no other way.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};

@@ -9,19 +9,25 @@
 //! | `infer-desk-N` | 2 | nothing | texts to tokenize, prompts to assemble |
 //! | `infer-load` | one per load or unload that runs | the model until it is ready | the file, or the workers to end |
 //!
-//! The weights (`Model`) are shared and never change; contexts are not shared. A request is plain owned data that moves: command -> desk -> queue -> worker -> its
-//! sink. Its sink is called exactly once or dropped, and a dropped sink answers by itself, so no path can leave a client waiting.
+//! The weights (`Model`) are shared and never change; contexts are not shared. A request is plain owned data that
+//! moves: command -> desk -> queue -> worker -> its sink. Its sink is called exactly once or dropped, and a dropped
+//! sink answers by itself, so no path can leave a client waiting.
 //!
 //! Races, and what settles them:
-//! - *A client leaves while its request waits or runs.* One atomic flag per request, set by the main thread, read before the request starts, before each step, and inside a step by
-//!   llama.cpp's abort callback when every request of the batch has it set.
-//! - *A model is unloaded while requests come in.* The name disappears first; requests that already hold the model are answered, by its workers while they drain the queue
-//!   or by `Served::generate` once the queue is closed. The weights go with the last holder.
-//! - *The server stops.* One flag ends all steps through the abort callbacks; the workers answer what they hold and end; threads that take longer than the deadline are left behind.
-//! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as there are idle workers.
+//! - *A client leaves while its request waits or runs.* One atomic flag per request, set by the main thread, read
+//!   before the request starts, before each step, and inside a step by llama.cpp's abort callback when every request of
+//!   the batch has it set.
+//! - *A model is unloaded while requests come in.* The name disappears first; requests that already hold the model are
+//!   answered, by its workers while they drain the queue or by `Served::generate` once the queue is closed. The weights
+//!   go with the last holder.
+//! - *The server stops.* One flag ends all steps through the abort callbacks; the workers answer what they hold and
+//!   end; threads that take longer than the deadline are left behind.
+//! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as
+//!   there are idle workers.
 //!
-//! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a context each), calling Redis from workers (they run niced, and
-//! would hold up the main thread while holding its lock).
+//! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a
+//! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
+//! lock).
 
 mod chat_template;
 mod context;

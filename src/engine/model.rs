@@ -218,8 +218,8 @@ impl Model {
         template.render(messages).map_err(|reason| no_template(&reason))
     }
 
-    /// Token ids of a whole prompt. Special tokens are recognised in template segments only; the begin token is added when the model wants one
-    /// and the prompt does not begin with it.
+    /// Token ids of a whole prompt. Special tokens are recognised in template segments only; the begin token is added
+    /// when the model wants one and the prompt does not begin with it.
     ///
     /// # Errors
     /// `BADTOKENS` for an unknown id in a token segment.
@@ -282,7 +282,8 @@ enum ParseSpecial {
 
 /// llama-cpp-2 keeps its pointer private; `LlamaModel` is `repr(transparent)` over it.
 fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
-    // SAFETY: `repr(transparent)` over a non-null pointer to the C model, checked by `a_model_pointer_is_the_models_own` below.
+    // SAFETY: `repr(transparent)` over a non-null pointer to the C model, checked by
+    // `a_model_pointer_is_the_models_own` below.
     unsafe { *std::ptr::from_ref(model).cast::<*mut llama_cpp_sys_2::llama_model>() }
 }
 
@@ -335,7 +336,8 @@ const TOKENIZER_KEY: &str = "tokenizer.ggml.model";
 /// Its value for the tokenizer of BERT.
 const WORDPIECE: &str = "bert";
 
-/// XXH3 over tokenizer kind, every token text and the special ids: stored token ids may be used with any model of the same fingerprint.
+/// XXH3 over tokenizer kind, every token text and the special ids: stored token ids may be used with any model of the
+/// same fingerprint.
 fn tokenizer_fingerprint(model: &LlamaModel, header: &Header) -> String {
     let vocab = model.vocab();
     let mut hash = Xxh3::new();

@@ -1,7 +1,7 @@
 //! A model's queue and its worker threads.
 //!
-//! The channel itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is blocked, so a full queue is an answer and never
-//! a wait on Redis' main thread.
+//! The channel itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is
+//! blocked, so a full queue is an answer and never a wait on Redis' main thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,7 +111,8 @@ pub(super) struct PoolSpec {
 }
 
 impl<J: Send + 'static> Pool<J> {
-    /// Starts the threads. `make` builds a worker's state on its own thread (a context belongs to the thread that uses it); `serve` runs until the inbox closes.
+    /// Starts the threads. `make` builds a worker's state on its own thread (a context belongs to the thread that uses
+    /// it); `serve` runs until the inbox closes.
     ///
     /// # Errors
     /// The first error of any `make`; all threads have ended then.
@@ -136,7 +137,8 @@ impl<J: Send + 'static> Pool<J> {
             let (work, inbox, ready) = (Arc::clone(&work), inbox.clone(), ready.clone());
             let body = move || {
                 let made = work.0();
-                // Nobody listens any more when another worker has failed first; the thread then ends with the closed inbox.
+                // Nobody listens any more when another worker has failed first; the thread then ends with the closed
+                // inbox.
                 match made {
                     Ok(worker) => {
                         let _ = ready.send(Ok(()));

@@ -94,7 +94,8 @@ impl Engine {
         Ok(served)
     }
 
-    /// Takes a model out of service; `done` is called when its running and queued requests are answered and its workers have ended.
+    /// Takes a model out of service; `done` is called when its running and queued requests are answered and its workers
+    /// have ended.
     pub fn unload(self: &Arc<Self>, name: &str, done: Done<()>) {
         let found = self.find(name);
         let served = match found {

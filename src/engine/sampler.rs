@@ -82,7 +82,8 @@ fn greedy(logits: &[f32]) -> Result<u32, EngineError> {
     best.map(|(id, _)| id).ok_or_else(|| EngineError::Internal("the model returned no finite logit".to_owned()))
 }
 
-/// The standard library seeds every `RandomState` from the operating system; its first hash is as random as a sampling seed needs to be.
+/// The standard library seeds every `RandomState` from the operating system; its first hash is as random as a sampling
+/// seed needs to be.
 fn random_seed() -> u32 {
     let hash = RandomState::new().build_hasher().finish();
     (hash ^ (hash >> 32)) as u32

@@ -32,8 +32,8 @@ pub struct Layout {
 impl Layout {
     /// Fills in what was left to AUTO so that WORKERS x THREADS stays within `cpus`.
     ///
-    /// AUTO is two workers that share the CPUs: threads of one context meet at spin barriers, so two contexts give more than one wide one, and a busy neighbour
-    /// slows only half of the work.
+    /// AUTO is two workers that share the CPUs: threads of one context meet at spin barriers, so two contexts give more
+    /// than one wide one, and a busy neighbour slows only half of the work.
     ///
     /// # Errors
     /// When what was asked for needs more than `cpus` threads.
@@ -155,7 +155,8 @@ impl Served {
         }
     }
 
-    /// Whether the text at `index` (from 1) of a call fits into one forward pass. An empty one has the model's own begin and end tokens, if it has such tokens.
+    /// Whether the text at `index` (from 1) of a call fits into one forward pass. An empty one has the model's own
+    /// begin and end tokens, if it has such tokens.
     fn check_text(&self, text: &[u32], index: usize) -> Result<(), EngineError> {
         let (name, context) = (self.model.name.clone(), self.context as usize);
         match text.len() {

@@ -24,7 +24,8 @@ const ENGINE: EngineSettings = EngineSettings { nice: 0, cpus: 2 };
 
 // ---- The loop over a fake decoder -------------------------------------------------------------------------
 
-/// Token ids are letters: the "model" answers a prompt with the letter after its last one, and so on; 'z' ends the answer.
+/// Token ids are letters: the "model" answers a prompt with the letter after its last one, and so on; 'z' ends the
+/// answer.
 struct Alphabet {
     log: Arc<Mutex<Vec<Vec<usize>>>>,
     last: Vec<u32>,

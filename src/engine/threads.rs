@@ -1,4 +1,5 @@
-//! Threads of the engine: named, niced, deaf to the signals that are the main thread's business, and joined with a deadline.
+//! Threads of the engine: named, niced, deaf to the signals that are the main thread's business, and joined with a
+//! deadline.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Starts a thread named `name` (at most 15 bytes are shown by the kernel) whose own nice value is `nice` (0..=19).
 ///
-/// Nice is per thread on Linux and inherited by threads created afterwards, so it is set before llama.cpp makes its own. A panic that escapes `body`
-/// ends this thread only, and is logged.
+/// Nice is per thread on Linux and inherited by threads created afterwards, so it is set before llama.cpp makes its
+/// own. A panic that escapes `body` ends this thread only, and is logged.
 ///
 /// # Errors
 /// When the system refuses another thread.

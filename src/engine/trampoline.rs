@@ -128,7 +128,8 @@ pub(super) unsafe fn token_to_piece(
 ) -> Result<i32, EngineError> {
     let mut report = Report::new();
     let length = c_int::try_from(buffer.len()).unwrap_or(c_int::MAX);
-    // SAFETY: `buffer` is valid for `length` bytes; `vocab` by the caller's promise; an unknown id throws and is caught.
+    // SAFETY: `buffer` is valid for `length` bytes; `vocab` by the caller's promise; an unknown id throws and is
+    // caught.
     let written = unsafe {
         infer_try_token_to_piece(
             vocab,

@@ -1,7 +1,8 @@
 //! The loop of one generation worker: admit, plan, decode, sample, finish.
 //!
-//! Every decision about who runs next is in `logic::sched`; here is only the doing. A request leaves in one of three ways: finished, cancelled, or failed together with
-//! the batch it was in. In each of them its sink is called or dropped once, and its slot is cleared before the next request gets it.
+//! Every decision about who runs next is in `logic::sched`; here is only the doing. A request leaves in one of three
+//! ways: finished, cancelled, or failed together with the batch it was in. In each of them its sink is called or
+//! dropped once, and its slot is cleared before the next request gets it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use super::sampler::Sampler;
 use crate::logic::sched::{Plan, SchedLimits, Scheduler, SlotId};
 use crate::logic::stop::{Progress, TextAssembler};
 
-/// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this length.
+/// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this
+/// length.
 const STEP_BUDGET: Duration = Duration::from_millis(100);
 
 /// State of one worker thread.

@@ -1,6 +1,7 @@
 //! A cursor over the arguments of one command, and the errors a client gets for them.
 //!
-//! Every argument is read exactly once and none is skipped: positional ones first, then options until the end. An argument that no rule takes is an error.
+//! Every argument is read exactly once and none is skipped: positional ones first, then options until the end. An
+//! argument that no rule takes is an error.
 
 mod error;
 #[cfg(test)]
@@ -150,7 +151,8 @@ impl<'a> Args<'a> {
     /// A count from `min` to `max`, and that many arguments after it.
     ///
     /// # Errors
-    /// As [`Args::required`]; [`ArgError::CountNotANumber`], [`ArgError::CountNegative`], [`ArgError::OutOfRange`], [`ArgError::CountTooLarge`].
+    /// As [`Args::required`]; [`ArgError::CountNotANumber`], [`ArgError::CountNegative`], [`ArgError::OutOfRange`],
+    /// [`ArgError::CountTooLarge`].
     pub fn counted(&mut self, what: &'static str, min: u32, max: u32) -> Result<&'a [&'a [u8]], ArgError> {
         let count = parse_integer(self.required(what)?).ok_or(ArgError::CountNotANumber { what })?;
         if count < 0 {
@@ -171,7 +173,8 @@ impl<'a> Args<'a> {
         self.counted("numkeys", 0, u32::MAX).map(<[_]>::to_vec)
     }
 
-    /// The next option, `None` at the end of the arguments. The caller must refuse options it does not know with [`Keyword::unknown`].
+    /// The next option, `None` at the end of the arguments. The caller must refuse options it does not know with
+    /// [`Keyword::unknown`].
     ///
     /// # Errors
     /// [`ArgError::Duplicate`].
@@ -216,7 +219,8 @@ fn in_range<T: Bound>(option: &'static str, value: i64, min: T, max: T) -> Resul
     })
 }
 
-/// Digits with an optional minus. A number that does not fit becomes the nearest one that does, which is out of range everywhere.
+/// Digits with an optional minus. A number that does not fit becomes the nearest one that does, which is out of range
+/// everywhere.
 fn parse_integer(text: &[u8]) -> Option<i64> {
     let (digits, nearest) = match text {
         [b'-', digits @ ..] => (digits, i64::MIN),
@@ -247,8 +251,8 @@ pub fn non_empty<'a>(what: &'static str, text: &'a str) -> Result<&'a str, ArgEr
     if text.is_empty() { Err(ArgError::Empty { what }) } else { Ok(text) }
 }
 
-/// The rule for names of models and indexes: 1 to [`limits::NAME_MAX`] bytes, no control characters, no braces (they would move the keys of an index to other
-/// cluster slots) and not `*` alone.
+/// The rule for names of models and indexes: 1 to [`limits::NAME_MAX`] bytes, no control characters, no braces (they
+/// would move the keys of an index to other cluster slots) and not `*` alone.
 ///
 /// # Errors
 /// [`ArgError::Empty`], [`ArgError::TooLong`], [`ArgError::BadName`].

@@ -1,5 +1,6 @@
-//! Korean syllables as letters. A WordPiece vocabulary wants text in canonical decomposition (NFD); llama.cpp's table of decompositions holds one character
-//! each and keeps only the first letter of a syllable, so the engine spells syllables out before it asks llama.cpp.
+//! Korean syllables as letters. A WordPiece vocabulary wants text in canonical decomposition (NFD); llama.cpp's table
+//! of decompositions holds one character each and keeps only the first letter of a syllable, so the engine spells
+//! syllables out before it asks llama.cpp.
 //!
 //! The arithmetic is section 3.12.2 of the Unicode standard.
 

@@ -69,7 +69,8 @@ impl IndexSettings {
         ]
     }
 
-    /// The settings in a hash. Other fields may be there too. Numbers must be within the bounds of `INFER.INDEX`, because anybody can write the hash.
+    /// The settings in a hash. Other fields may be there too. Numbers must be within the bounds of `INFER.INDEX`,
+    /// because anybody can write the hash.
     ///
     /// # Errors
     /// [`IndexError::MissingField`], [`IndexError::BadField`].

@@ -1,6 +1,7 @@
 //! Names of the keys of an index, and of the elements of its vector set.
 //!
-//! The name of the index is the hash tag of all its keys, so that a cluster keeps them in one slot: `docs` itself hashes as `{docs}` does.
+//! The name of the index is the hash tag of all its keys, so that a cluster keeps them in one slot: `docs` itself
+//! hashes as `{docs}` does.
 
 /// Between the path and the number of a chunk in an element.
 const CHUNK: &str = ":chunk_";

@@ -1,7 +1,8 @@
 //! Decisions without machinery: what a command asks for, what may run next, how texts are cut, joined and named.
 //!
-//! Everything here is a plain function or value over bytes and numbers. No Redis, no llama.cpp, no threads, no clock, no files and no globals, so that every rule
-//! has a test which needs neither a server nor a model. The other rooms use this one; it uses none of them.
+//! Everything here is a plain function or value over bytes and numbers. No Redis, no llama.cpp, no threads, no clock,
+//! no files and no globals, so that every rule has a test which needs neither a server nor a model. The other rooms use
+//! this one; it uses none of them.
 
 pub mod args;
 pub mod chunk;

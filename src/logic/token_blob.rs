@@ -1,4 +1,5 @@
-//! Token ids as bytes, as `INFER.TOKENIZESTORE` writes them into a key: unsigned 32-bit little-endian, nothing before, between or after.
+//! Token ids as bytes, as `INFER.TOKENIZESTORE` writes them into a key: unsigned 32-bit little-endian, nothing before,
+//! between or after.
 
 use thiserror::Error;
 

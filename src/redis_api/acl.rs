@@ -1,7 +1,7 @@
 //! The ACL category `@infer`.
 //!
-//! Keys are not checked here: [`super::keyspace`] runs every command as the caller. Key specs alone are no security boundary, because a malformed key count
-//! makes Redis check no key at all.
+//! Keys are not checked here: [`super::keyspace`] runs every command as the caller. Key specs alone are no security
+//! boundary, because a malformed key count makes Redis check no key at all.
 
 use redis_module::raw;
 

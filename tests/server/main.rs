@@ -9,6 +9,7 @@
 mod arguments;
 mod contexts;
 mod embed;
+mod exports;
 mod faults;
 mod generate;
 mod harness;

@@ -31,9 +31,8 @@ use sender::{Plan, Sender};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one file is offered to a server whose queue is full.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Files above this size are skipped unless told otherwise: they are seldom text for people, and the server
-/// bounds what it tokenizes.
-const LARGEST_FILE: u64 = 8 << 20;
+/// Files above this size are skipped unless told otherwise: the server takes no larger document.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// Arguments of `redis-infer ingest`.
 #[derive(Clone, Debug, Args)]

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-/// What is wrong with the arguments of a command. The text never holds a client's bytes as they came, see [`ArgError::Unknown`].
+/// What is wrong with the arguments of a command. The text never holds a client's bytes as they came, see
+/// [`ArgError::Unknown`].
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ArgError {
     /// More arguments than the command takes.

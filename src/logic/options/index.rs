@@ -205,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn a_document_has_at_most_four_mebibytes_and_may_be_empty() {
+    fn a_document_has_at_most_one_mebibyte_and_may_be_empty() {
         let longest = vec![b'x'; limits::DOCUMENT_MAX + 1];
         let ingest = |text: &[u8]| Ingest::parse(&[b"docs", b"a.md", text]).map(|_| ());
         assert_eq!(ingest(&longest[1..]), Ok(()));
-        assert_eq!(ingest(&longest), Err(ArgError::TooLong { what: "text", max: 4 << 20 }));
+        assert_eq!(ingest(&longest), Err(ArgError::TooLong { what: "text", max: 1 << 20 }));
         assert_eq!(ingest(b""), Ok(()));
     }
 

@@ -1,4 +1,5 @@
-//! The arguments of each command as a struct that is valid once it exists: `parse` checks all there is to check without Redis and without a model.
+//! The arguments of each command as a struct that is valid once it exists: `parse` checks all there is to check without
+//! Redis and without a model.
 
 mod embed;
 mod generate;
