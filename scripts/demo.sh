@@ -11,12 +11,12 @@ set -euo pipefail
 questions=(
     "What is the default number of tokens in a chunk?"
     "Which temperature is greedy?"
-    "Why is GGML_NO_BACKTRACE set?"
+    "What does the keyspace thread hold while it works?"
 )
 expected=(
     "src/logic/limits.rs"
     "src/logic/options/generate.rs"
-    "src/redis_api/preflight.rs"
+    "src/redis_api/keyspace_thread.rs"
 )
 
 require_build "make demo"

@@ -49,8 +49,15 @@ handlers!(
     debug
 );
 
-fn init(ctx: &Context, _args: &[RedisString]) -> Status {
+fn init(ctx: &Context, args: &[RedisString]) -> Status {
     log::install(::log::LevelFilter::Info);
+    if !args.is_empty() {
+        ::log::error!(
+            "the module takes no arguments: write infer.nice and the like into redis.conf, or --infer.nice 5 on the \
+             command line of redis-server"
+        );
+        return Status::Err;
+    }
     guard::install_panic_hook();
     let started = guard::guarded("the start of the module", || {
         events::on_shutdown(ctx, commands::stop)?;
@@ -101,6 +108,6 @@ redis_module! {
         string: [],
         bool: [],
         enum: [],
-        module_args_as_configuration: true,
+        module_args_as_configuration: false,
     ]
 }

@@ -102,7 +102,7 @@ impl Model {
     pub fn load(options: &LoadOptions, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
         let backend = backend()?;
         let path = Path::new(&options.path);
-        let header = check_file(path).map_err(|e| EngineError::LoadFailed(e.to_string()))?;
+        let header = check_file(path).map_err(|e| EngineError::LoadFailed(format!("{e} ({})", options.path)))?;
         let purpose = purpose(options.kind, &header);
 
         let stopped = Arc::clone(stop);
@@ -118,7 +118,7 @@ impl Model {
             }
             let reason =
                 llama_log::take_last_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
-            EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason}"))
+            EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason} ({})", options.path))
         })?;
         let facts = facts(&llama, &header)?;
         if purpose == Purpose::Generation && (has_encoder(&llama) || is_encoder(&header)) {

@@ -30,7 +30,11 @@ fn assert_load_fails(server: &mut Server, command: &Cmd, part: &str) {
 #[test]
 fn a_path_where_nothing_is_is_refused() {
     let mut server = Server::start();
-    assert_load_fails(&mut server, &cmd!["INFER.LOAD", "m", "/nowhere/model.gguf"], "no such file");
+    assert_load_fails(
+        &mut server,
+        &cmd!["INFER.LOAD", "m", "/nowhere/model.gguf"],
+        "no such file; check the path (/nowhere/model.gguf)",
+    );
 }
 
 #[test]

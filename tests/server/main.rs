@@ -23,6 +23,7 @@ mod persistence;
 mod rag;
 mod rights;
 mod servers;
+mod settings;
 mod smollm;
 mod stopping;
 mod tokens;
