@@ -134,11 +134,11 @@ pub const OVERLAP_MIN: u32 = 0;
 /// `OVERLAP`: pieces of a chunk's end repeated at the start of the next; more would be the same text twice.
 pub const OVERLAP_MAX: u32 = 8;
 
-/// `infer.queue-limit`: requests that may wait, over all models.
+/// `infer.queue-limit`: requests that may wait for one model.
 pub const QUEUE_LIMIT_DEFAULT: i64 = 128;
-/// `infer.queue-limit`: requests that may wait, over all models.
+/// `infer.queue-limit`: requests that may wait for one model.
 pub const QUEUE_LIMIT_MIN: i64 = 1;
-/// `infer.queue-limit`: requests that may wait, over all models.
+/// `infer.queue-limit`: requests that may wait for one model.
 pub const QUEUE_LIMIT_MAX: i64 = 65_536;
 
 /// `infer.nice`: worker threads give way to the thread that answers plain commands.

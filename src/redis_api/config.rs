@@ -8,7 +8,7 @@ use crate::logic::limits;
 /// higher nice value back.
 pub static NICE: AtomicI64 = AtomicI64::new(limits::NICE_DEFAULT);
 
-/// `infer.queue-limit`: requests that may wait for a worker, over all models.
+/// `infer.queue-limit`: requests that may wait for one model.
 pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
 
 /// The configuration at one moment.
