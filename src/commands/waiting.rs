@@ -49,6 +49,7 @@ impl WaitingForText {
         options: GenerateOptions,
     ) -> Result<Self, Failure> {
         refuse_blocking(ctx, command)?;
+        check_logit_bias(&served, &options)?;
         let permit = served.permit(queue_limit())?;
         let generated = Arc::new(AtomicU32::new(0));
         let (progress, timeout, max_tokens) = (Arc::clone(&generated), options.timeout, options.max_tokens);
@@ -90,6 +91,11 @@ impl WaitingForText {
         });
         served.generate(GenerateJob { prompt: tokens, options, ticket, arrived, permit, done });
     }
+}
+
+fn check_logit_bias(served: &Served, options: &GenerateOptions) -> Result<(), Failure> {
+    let ids: Vec<u32> = options.sampling.logit_bias.iter().map(|&(id, _)| id).collect();
+    served.model.check_tokens(&ids).map_err(|error| Failure::new(error.code(), format!("LOGITBIAS: {error}")))
 }
 
 /// Embeds texts for a step that goes on with the vectors, L2-normalised. Not on the main thread.

@@ -8,12 +8,15 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::error::EngineError;
+use crate::logic::adjust::Adjustments;
 use crate::logic::options::Sampling;
 
 /// The sampling chain of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
 #[derive(Debug)]
 pub(super) struct Sampler {
     seed: u32,
+    /// `None` when logits are taken as they are.
+    adjustments: Option<Adjustments>,
     chain: Option<Chain>,
 }
 
@@ -25,8 +28,9 @@ struct Chain {
 }
 
 impl Sampler {
-    /// The samplers in llama.cpp's order: top-k, top-p, min-p, temperature, then a draw with the seed.
-    pub(super) fn new(options: &Sampling) -> Self {
+    /// The samplers in llama.cpp's order: logit bias and penalties, which count the tokens of `prompt` too, then top-k,
+    /// top-p, min-p, temperature, then a draw with the seed.
+    pub(super) fn new(options: &Sampling, prompt: &[u32]) -> Self {
         let seed = options.seed.unwrap_or_else(random_seed);
         // At least one candidate must survive each filter.
         const MIN_KEEP: usize = 1;
@@ -40,7 +44,7 @@ impl Sampler {
             ]),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
         });
-        Self { seed, chain }
+        Self { seed, adjustments: Adjustments::new(options, prompt), chain }
     }
 
     /// The seed in use, drawn at random when none was given.
@@ -51,21 +55,33 @@ impl Sampler {
     /// # Errors
     /// `INTERNAL` when the logits hold no finite number or the chain selects nothing.
     pub(super) fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
-        let Some(chain) = &mut self.chain else {
-            return greedy(logits);
+        let Some(adjustments) = &mut self.adjustments else {
+            return draw(self.chain.as_mut(), logits);
         };
-        let candidates = &mut chain.candidates;
+        let token = draw(self.chain.as_mut(), adjustments.apply(logits))?;
+        adjustments.chosen(token);
+        Ok(token)
+    }
+}
+
+fn draw(chain: Option<&mut Chain>, logits: &[f32]) -> Result<u32, EngineError> {
+    chain.map_or_else(|| greedy(logits), |chain| chain.draw(logits))
+}
+
+impl Chain {
+    fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        let candidates = &mut self.candidates;
         candidates.data.clear();
         candidates
             .data
             .extend((0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0)));
         candidates.selected = None;
         candidates.sorted = false;
-        chain.sampler.apply(candidates);
+        self.sampler.apply(candidates);
         let token = candidates
             .selected_token()
             .ok_or_else(|| EngineError::Internal("the sampling chain selected no token".to_owned()))?;
-        chain.sampler.accept(token);
+        self.sampler.accept(token);
         u32::try_from(token.0)
             .map_err(|_| EngineError::Internal(format!("the sampling chain selected token {}", token.0)))
     }
@@ -91,7 +107,10 @@ fn random_seed() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use llama_cpp_2::token::logit_bias::LlamaLogitBias;
+
     use super::*;
+    use crate::logic::adjust::Penalties;
 
     fn sampling(temperature: f32, seed: u32) -> Sampling {
         Sampling { temperature, seed: Some(seed), ..Sampling::default() }
@@ -99,13 +118,13 @@ mod tests {
 
     #[test]
     fn temperature_zero_takes_the_largest_logit_and_skips_nan() {
-        let mut sampler = Sampler::new(&sampling(0.0, 1));
+        let mut sampler = Sampler::new(&sampling(0.0, 1), &[]);
         assert_eq!(sampler.choose(&[0.1, f32::NAN, 7.0, 3.0]).unwrap(), 2);
     }
 
     #[test]
     fn logits_without_a_number_are_an_error() {
-        let mut sampler = Sampler::new(&sampling(0.0, 1));
+        let mut sampler = Sampler::new(&sampling(0.0, 1), &[]);
         assert_eq!(sampler.choose(&[f32::NAN, f32::NAN]).unwrap_err().code(), "INTERNAL");
     }
 
@@ -113,7 +132,7 @@ mod tests {
     fn the_same_seed_draws_the_same_tokens() {
         let logits: Vec<f32> = (0..100_u8).map(|i| f32::from(i % 7)).collect();
         let draw = |seed| {
-            let mut sampler = Sampler::new(&sampling(1.0, seed));
+            let mut sampler = Sampler::new(&sampling(1.0, seed), &[]);
             (0..20).map(|_| sampler.choose(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
@@ -123,7 +142,48 @@ mod tests {
     #[test]
     fn top_k_one_is_greedy_at_any_temperature() {
         let options = Sampling { temperature: 2.0, top_k: 1, seed: Some(3), ..Sampling::default() };
-        let mut sampler = Sampler::new(&options);
+        let mut sampler = Sampler::new(&options, &[]);
         assert!((0..10).all(|_| sampler.choose(&[0.0, 1.0, 5.0, 4.9]).unwrap() == 2));
+    }
+
+    #[test]
+    fn penalties_and_bias_also_turn_the_greedy_choice() {
+        let mut options = sampling(0.0, 1);
+        options.penalties.presence = 2.0;
+        let mut sampler = Sampler::new(&options, &[0]);
+        let logits = [5.0, 4.0, 3.5];
+        let chosen: Vec<u32> = (0..3).map(|_| sampler.choose(&logits).unwrap()).collect();
+        assert_eq!(chosen, [1, 2, 0], "the prompt has 0, then each choice counts");
+        options.logit_bias = vec![(2, 100.0)];
+        assert_eq!(Sampler::new(&options, &[]).choose(&logits).unwrap(), 2);
+    }
+
+    #[test]
+    fn adjusted_logits_are_those_of_llama_cpp() {
+        const VOCABULARY: i32 = 40;
+        let mut options = sampling(0.0, 1);
+        options.penalties = Penalties { repeat: 1.3, last_n: 7, presence: 0.4, frequency: -0.2 };
+        options.logit_bias = vec![(3, -2.0), (11, 4.5)];
+        let biases = [LlamaLogitBias::new(LlamaToken(3), -2.0), LlamaLogitBias::new(LlamaToken(11), 4.5)];
+        let mut reference = LlamaSampler::chain_simple([
+            LlamaSampler::logit_bias(VOCABULARY, &biases),
+            LlamaSampler::penalties(VOCABULARY, 7, 1.3, 0.4, -0.2),
+        ]);
+        let mut adjustments = Adjustments::new(&options, &[]).unwrap();
+        for step in 0..30 {
+            let logits: Vec<f32> = (0..VOCABULARY).map(|id| ((id * 7 + step * 3) % 23 - 11) as f32 / 2.0).collect();
+            let mut expected = LlamaTokenDataArray::from_iter(
+                (0..).zip(&logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0)),
+                false,
+            );
+            reference.apply(&mut expected);
+            let expected: Vec<f32> = expected.data.iter().map(LlamaTokenData::logit).collect();
+            for (ours, theirs) in adjustments.apply(&logits).iter().zip(&expected) {
+                assert!((ours - theirs).abs() < 1e-5, "{ours} instead of {theirs} in step {step}");
+            }
+            let token = step * step % 13;
+            reference.accept(LlamaToken(token));
+            adjustments.chosen(token.unsigned_abs());
+        }
     }
 }

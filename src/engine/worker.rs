@@ -107,12 +107,13 @@ impl<D: Decoder> Worker<D> {
     fn start(&mut self, mut job: GenerateJob) {
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
+        let sampler = Sampler::new(&job.options.sampling, &prompt);
         let Some(slot) = self.scheduler.admit(prompt) else {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
         };
         let running = Running {
-            sampler: Sampler::new(&job.options.sampling),
+            sampler,
             text: TextAssembler::new(job.options.stop.clone()),
             prompt_tokens,
             generated: 0,

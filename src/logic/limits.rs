@@ -39,6 +39,40 @@ pub const MAX_TOKENS_MIN: u32 = 1;
 /// `MAXTOKENS` of a generation, in tokens: the largest context, see [`CTX_MAX`].
 pub const MAX_TOKENS_MAX: u32 = CTX_MAX;
 
+/// `REPEATPENALTY`: off, the default of llama.cpp's `common_params_sampling`.
+pub const REPEAT_PENALTY_DEFAULT: f32 = 1.0;
+/// `REPEATPENALTY`: above 0, as llama.cpp demands; below 1 it favours repetition.
+pub const REPEAT_PENALTY_MIN: f32 = 0.0625;
+/// `REPEATPENALTY`: far above useful values, which are below 2.
+pub const REPEAT_PENALTY_MAX: f32 = 16.0;
+
+/// `REPEATLASTN`, in tokens: the default of llama.cpp's `common_params_sampling`.
+pub const REPEAT_LAST_N_DEFAULT: i32 = 64;
+/// `REPEATLASTN`: -1 looks at all tokens of the request, 0 at none.
+pub const REPEAT_LAST_N_MIN: i32 = -1;
+/// `REPEATLASTN`, in tokens: the largest context, see [`CTX_MAX`].
+pub const REPEAT_LAST_N_MAX: i32 = CTX_MAX as i32;
+
+/// `PRESENCE` and `FREQUENCY`: off, the default of llama.cpp's `common_params_sampling`.
+pub const PENALTY_DEFAULT: f32 = 0.0;
+/// `PRESENCE` and `FREQUENCY`: below 0 they favour repetition.
+pub const PENALTY_MIN: f32 = -100.0;
+/// `PRESENCE` and `FREQUENCY`: logits differ by less.
+pub const PENALTY_MAX: f32 = 100.0;
+
+/// `LOGITBIAS`: number of pairs.
+pub const LOGIT_BIAS_COUNT_MIN: u32 = 1;
+/// `LOGITBIAS`: number of pairs; each costs one addition per token.
+pub const LOGIT_BIAS_COUNT_MAX: u32 = 1024;
+/// `LOGITBIAS`: a token id; the model's vocabulary is checked later.
+pub const LOGIT_BIAS_ID_MIN: u32 = 0;
+/// `LOGITBIAS`: a token id; llama.cpp's ids are not negative 32-bit numbers.
+pub const LOGIT_BIAS_ID_MAX: u32 = i32::MAX as u32;
+/// `LOGITBIAS`: in effect forbids the token.
+pub const LOGIT_BIAS_MIN: f32 = -100.0;
+/// `LOGITBIAS`: in effect allows no other token.
+pub const LOGIT_BIAS_MAX: f32 = 100.0;
+
 /// `SEED`: any 32-bit number.
 pub const SEED_MIN: u32 = 0;
 /// `SEED`: any 32-bit number.

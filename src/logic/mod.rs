@@ -4,6 +4,7 @@
 //! no files and no globals, so that every rule has a test which needs neither a server nor a model. The other rooms use
 //! this one; it uses none of them.
 
+pub mod adjust;
 pub mod args;
 pub mod chunk;
 pub mod hangul;

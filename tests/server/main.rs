@@ -22,6 +22,7 @@ mod minilm;
 mod persistence;
 mod rag;
 mod rights;
+mod sampling;
 mod servers;
 mod settings;
 mod smollm;

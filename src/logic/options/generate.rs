@@ -3,11 +3,12 @@
 // A span of time, not a clock.
 use core::time::Duration;
 
+use crate::logic::adjust::Penalties;
 use crate::logic::args::{ArgError, Args, Keyword, non_empty, utf8};
 use crate::logic::limits;
 
 /// How the next token is chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// `TEMP`; 0 takes the most likely token.
     pub temperature: f32,
@@ -17,6 +18,10 @@ pub struct Sampling {
     pub top_p: f32,
     /// `MINP`.
     pub min_p: f32,
+    /// `REPEATPENALTY`, `REPEATLASTN`, `PRESENCE`, `FREQUENCY`.
+    pub penalties: Penalties,
+    /// `LOGITBIAS`: token ids and what is added to their logits; those of the same id add up.
+    pub logit_bias: Vec<(u32, f32)>,
     /// `SEED`; `None` for a random one.
     pub seed: Option<u32>,
 }
@@ -28,6 +33,13 @@ impl Default for Sampling {
             top_k: limits::TOPK_DEFAULT,
             top_p: limits::TOPP_DEFAULT,
             min_p: limits::MINP_DEFAULT,
+            penalties: Penalties {
+                repeat: limits::REPEAT_PENALTY_DEFAULT,
+                last_n: limits::REPEAT_LAST_N_DEFAULT,
+                presence: limits::PENALTY_DEFAULT,
+                frequency: limits::PENALTY_DEFAULT,
+            },
+            logit_bias: Vec::new(),
             seed: None,
         }
     }
@@ -38,7 +50,7 @@ impl Default for Sampling {
 pub struct GenerateOptions {
     /// `MAXTOKENS`: most tokens to generate.
     pub max_tokens: u32,
-    /// `TEMP`, `TOPK`, `TOPP`, `MINP`, `SEED`.
+    /// How the next token is chosen.
     pub sampling: Sampling,
     /// `STOP`: texts that end the answer; none is empty.
     pub stop: Vec<String>,
@@ -77,6 +89,22 @@ impl GenerateOptions {
             "TOPK" => self.sampling.top_k = args.integer("TOPK", limits::TOPK_MIN, limits::TOPK_MAX)?,
             "TOPP" => self.sampling.top_p = args.number("TOPP", limits::TOPP_MIN, limits::TOPP_MAX)?,
             "MINP" => self.sampling.min_p = args.number("MINP", limits::MINP_MIN, limits::MINP_MAX)?,
+            "REPEATPENALTY" => {
+                self.sampling.penalties.repeat =
+                    args.number("REPEATPENALTY", limits::REPEAT_PENALTY_MIN, limits::REPEAT_PENALTY_MAX)?
+            }
+            "REPEATLASTN" => {
+                self.sampling.penalties.last_n =
+                    args.integer("REPEATLASTN", limits::REPEAT_LAST_N_MIN, limits::REPEAT_LAST_N_MAX)?
+            }
+            "PRESENCE" => {
+                self.sampling.penalties.presence = args.number("PRESENCE", limits::PENALTY_MIN, limits::PENALTY_MAX)?
+            }
+            "FREQUENCY" => {
+                self.sampling.penalties.frequency =
+                    args.number("FREQUENCY", limits::PENALTY_MIN, limits::PENALTY_MAX)?
+            }
+            "LOGITBIAS" => self.sampling.logit_bias = logit_bias(args)?,
             "SEED" => self.sampling.seed = Some(args.integer("SEED", limits::SEED_MIN, limits::SEED_MAX)?),
             "STOP" => self.stop = stop_strings(args)?,
             "TIMEOUT" => {
@@ -88,6 +116,16 @@ impl GenerateOptions {
         }
         Ok(true)
     }
+}
+
+fn logit_bias(args: &mut Args<'_>) -> Result<Vec<(u32, f32)>, ArgError> {
+    let count = args.integer("LOGITBIAS", limits::LOGIT_BIAS_COUNT_MIN, limits::LOGIT_BIAS_COUNT_MAX)?;
+    (0..count)
+        .map(|_| {
+            let id = args.integer("LOGITBIAS token id", limits::LOGIT_BIAS_ID_MIN, limits::LOGIT_BIAS_ID_MAX)?;
+            Ok((id, args.number("LOGITBIAS bias", limits::LOGIT_BIAS_MIN, limits::LOGIT_BIAS_MAX)?))
+        })
+        .collect()
 }
 
 fn stop_strings(args: &mut Args<'_>) -> Result<Vec<String>, ArgError> {
@@ -165,7 +203,15 @@ mod tests {
 
     #[test]
     fn every_option_has_a_default() {
-        let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, seed: None };
+        let sampling = Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            penalties: Penalties { repeat: 1.0, last_n: 64, presence: 0.0, frequency: 0.0 },
+            logit_bias: Vec::new(),
+            seed: None,
+        };
         let expected =
             GenerateOptions { max_tokens: 256, sampling, stop: Vec::new(), timeout: None, with_stats: false };
         assert_eq!(options(""), Ok(expected));
@@ -173,9 +219,17 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line =
-            "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967295 minp 0 topp 1 TOPK 0 temp 0.25 maxtokens 7";
-        let sampling = Sampling { temperature: 0.25, top_k: 0, top_p: 1.0, min_p: 0.0, seed: Some(u32::MAX) };
+        let line = "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967295 minp 0 topp 1 TOPK 0 temp 0.25 \
+                    maxtokens 7 LogitBias 2 5 -100 0 0.5 repeatpenalty 1.25 REPEATLASTN -1 presence 2 frequency -0.5";
+        let sampling = Sampling {
+            temperature: 0.25,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            penalties: Penalties { repeat: 1.25, last_n: -1, presence: 2.0, frequency: -0.5 },
+            logit_bias: vec![(5, -100.0), (0, 0.5)],
+            seed: Some(u32::MAX),
+        };
         let expected = GenerateOptions {
             max_tokens: 7,
             sampling,
@@ -214,6 +268,38 @@ mod tests {
             ("STOP 2 a", "STOP is 2, but the number of arguments after it is 1"),
             ("STOP 1 ''", "STOP string must not be empty"),
             ("STOP 1 a STOP 1 b", "option STOP is given twice"),
+            ("REPEATPENALTY 0", "REPEATPENALTY must be from 0.0625 to 16"),
+            ("REPEATPENALTY -1", "REPEATPENALTY must be from 0.0625 to 16"),
+            ("REPEATPENALTY 1e9", "REPEATPENALTY must be from 0.0625 to 16"),
+            ("REPEATPENALTY NaN", "REPEATPENALTY is not a number"),
+            ("REPEATPENALTY ''", "REPEATPENALTY is not a number"),
+            ("REPEATPENALTY 1 repeatpenalty 1", "option REPEATPENALTY is given twice"),
+            ("REPEATLASTN -2", "REPEATLASTN must be from -1 to 1048576"),
+            ("REPEATLASTN 1048577", "REPEATLASTN must be from -1 to 1048576"),
+            ("REPEATLASTN 1.5", "REPEATLASTN is not an integer"),
+            ("REPEATLASTN ''", "REPEATLASTN is not an integer"),
+            ("REPEATLASTN 1 REPEATLASTN 1", "option REPEATLASTN is given twice"),
+            ("PRESENCE inf", "PRESENCE is not a number"),
+            ("PRESENCE -101", "PRESENCE must be from -100 to 100"),
+            ("PRESENCE", "option PRESENCE needs a value"),
+            ("PRESENCE 0 PRESENCE 0", "option PRESENCE is given twice"),
+            ("FREQUENCY nan", "FREQUENCY is not a number"),
+            ("FREQUENCY 101", "FREQUENCY must be from -100 to 100"),
+            ("FREQUENCY ''", "FREQUENCY is not a number"),
+            ("FREQUENCY 0 FREQUENCY 0", "option FREQUENCY is given twice"),
+            ("LOGITBIAS", "option LOGITBIAS needs a value"),
+            ("LOGITBIAS 0", "LOGITBIAS must be from 1 to 1024"),
+            ("LOGITBIAS 1025", "LOGITBIAS must be from 1 to 1024"),
+            ("LOGITBIAS ''", "LOGITBIAS is not an integer"),
+            ("LOGITBIAS 1", "option LOGITBIAS needs a value"),
+            ("LOGITBIAS 2 1 1 2", "option LOGITBIAS needs a value"),
+            ("LOGITBIAS 1 -1 1", "LOGITBIAS token id must be from 0 to 2147483647"),
+            ("LOGITBIAS 1 2147483648 1", "LOGITBIAS token id must be from 0 to 2147483647"),
+            ("LOGITBIAS 1 x 1", "LOGITBIAS token id is not an integer"),
+            ("LOGITBIAS 1 1 nan", "LOGITBIAS bias is not a number"),
+            ("LOGITBIAS 1 1 -inf", "LOGITBIAS bias is not a number"),
+            ("LOGITBIAS 1 1 100.5", "LOGITBIAS bias must be from -100 to 100"),
+            ("LOGITBIAS 1 1 1 LOGITBIAS 1 1 1", "option LOGITBIAS is given twice"),
             ("K 3", "unknown option 'K'"),
         ] {
             assert_eq!(options(line).unwrap_err().to_string(), text);
