@@ -5,6 +5,7 @@
 //! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
 mod debug;
+mod docs;
 mod embed;
 mod failure;
 mod generate;
@@ -20,6 +21,7 @@ mod tokens;
 mod waiting;
 
 pub use debug::debug;
+pub use docs::COMMANDS;
 pub use embed::embed;
 pub use generate::generate;
 pub use index::index;

@@ -23,6 +23,7 @@ pub mod acl;
 pub mod blocking;
 mod call;
 pub mod caller;
+pub mod command_info;
 pub mod config;
 pub mod entry;
 pub mod events;

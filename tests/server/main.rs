@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod command_table;
 mod contexts;
 mod embed;
 mod exports;

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::harness::{CHAT, EMBED, Server, array, bytes, cmd, floats, optional};
 
 /// The server that the variable names; without one the test says so where nobody can miss it.
-fn server(variable: &str) -> Option<Server> {
+pub fn server(variable: &str) -> Option<Server> {
     let Some(program) = optional(variable) else {
         // Not eprintln: what a test that passes prints is not shown.
         let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {variable} is not set, so that server was not tested ***");
