@@ -22,7 +22,7 @@ use logic::limits;
 use redis_api::acl::CATEGORY;
 use redis_api::config::{NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
-use redis_api::{command_info, entry, events, guard, log};
+use redis_api::{command_info, entry, events, guard, info, log};
 
 /// What Redis calls for each command: the handler of the same name in `commands`.
 macro_rules! handlers {
@@ -61,6 +61,7 @@ fn init(ctx: &Context, args: &[RedisString]) -> Status {
     guard::install_panic_hook();
     let started = guard::guarded("the start of the module", || {
         command_info::describe(ctx, commands::COMMANDS)?;
+        info::register(ctx, commands::info)?;
         events::on_shutdown(ctx, commands::stop)?;
         commands::start();
         Ok::<(), redis_api::reply::Failure>(())

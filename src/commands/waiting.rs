@@ -52,7 +52,9 @@ impl WaitingForText {
         let permit = served.permit(queue_limit())?;
         let generated = Arc::new(AtomicU32::new(0));
         let (progress, timeout, max_tokens) = (Arc::clone(&generated), options.timeout, options.max_tokens);
+        let metrics = Arc::clone(&engine()?.metrics);
         let on_timeout = move || {
+            metrics.timeouts.increment();
             let (waited, done) = (timeout.unwrap_or_default().as_millis(), progress.load(Ordering::Relaxed));
             format!(
                 "after {waited} ms with {done} of at most {max_tokens} tokens generated; raise TIMEOUT or lower MAXTOKENS"

@@ -37,6 +37,7 @@ mod embedder;
 mod error;
 mod job;
 mod llama_log;
+mod metrics;
 mod model;
 mod pool;
 mod registry;
@@ -50,6 +51,7 @@ mod worker;
 
 pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
+pub use metrics::{Metrics, Percentiles};
 pub use model::{Model, Purpose, Special};
 pub use registry::{Engine, EngineSettings, Listing};
 pub use served::Served;

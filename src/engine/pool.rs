@@ -176,6 +176,11 @@ impl<J: Send + 'static> Pool<J> {
         self.shared.taken.load(Ordering::Acquire)
     }
 
+    /// Requests more than run at once.
+    pub(super) fn waiting(&self) -> usize {
+        self.requests().saturating_sub(self.running)
+    }
+
     /// Queues a job, or gives it back when the pool is closed.
     pub(super) fn submit(&self, job: J) -> Result<(), J> {
         match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {

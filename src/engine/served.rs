@@ -9,6 +9,7 @@ use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{EmbedJob, GenerateJob, Permit};
+use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
@@ -67,6 +68,19 @@ pub struct Served {
     /// Tokens one request may use: prompt and answer for generation, one text for embedding.
     pub context: u32,
     workers: Workers,
+    metrics: Arc<Metrics>,
+}
+
+/// What a model gets from the engine it runs in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host<'a> {
+    /// CPUs it may use.
+    pub cpus: u32,
+    /// Nice value of its threads.
+    pub nice: i32,
+    /// Set when all work must end.
+    pub stop: &'a Arc<AtomicBool>,
+    pub metrics: &'a Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -80,15 +94,9 @@ impl Served {
     ///
     /// # Errors
     /// `OOM` when the contexts do not fit, `LOADFAIL` when the options do not.
-    pub(super) fn start(
-        model: Model,
-        options: LoadOptions,
-        cpus: u32,
-        nice: i32,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn start(model: Model, options: LoadOptions, host: Host<'_>) -> Result<Self, EngineError> {
         check_options(&options, model.purpose)?;
-        let layout = Layout::choose(options.workers, options.threads, cpus)?;
+        let layout = Layout::choose(options.workers, options.threads, host.cpus)?;
         let model = Arc::new(model);
         let trained = model.facts.train_context.max(1);
         if let Some(asked) = options.ctx.filter(|&ctx| ctx > trained) {
@@ -101,8 +109,8 @@ impl Served {
             thread_prefix: purpose,
             workers: layout.workers,
             per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
-            nice,
-            stop: Arc::clone(stop),
+            nice: host.nice,
+            stop: Arc::clone(host.stop),
         };
         let (context, workers) = match model.purpose {
             Purpose::Generation => {
@@ -117,7 +125,7 @@ impl Served {
                 (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
             }
         };
-        Ok(Self { model, options, layout, context, workers })
+        Ok(Self { model, options, layout, context, workers, metrics: Arc::clone(host.metrics) })
     }
 
     /// Takes a place in the queue for one request.
@@ -125,10 +133,10 @@ impl Served {
     /// # Errors
     /// `QUEUEFULL` when `queue_limit` requests wait already.
     pub fn permit(&self, queue_limit: usize) -> Result<Permit, EngineError> {
-        match &self.workers {
+        self.metrics.count_refusal(match &self.workers {
             Workers::Generate(pool) => pool.permit(queue_limit),
             Workers::Embed(pool) => pool.permit(queue_limit),
-        }
+        })
     }
 
     /// Requests waiting and running.
@@ -140,8 +148,18 @@ impl Served {
         }
     }
 
+    /// Requests whose turn has not come.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        match &self.workers {
+            Workers::Generate(pool) => pool.waiting(),
+            Workers::Embed(pool) => pool.waiting(),
+        }
+    }
+
     /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
-    pub fn generate(&self, job: GenerateJob) {
+    pub fn generate(&self, mut job: GenerateJob) {
+        job.done = self.metrics.counting_generation(job.done);
         let checked = self.check_prompt(job.prompt.len(), job.options.max_tokens as usize);
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
@@ -167,7 +185,9 @@ impl Served {
     }
 
     /// Queues texts. Their sink is always answered, also when the model is being unloaded.
-    pub fn embed(&self, job: EmbedJob) {
+    pub fn embed(&self, mut job: EmbedJob) {
+        let tokens = job.texts.iter().map(Vec::len).sum();
+        job.done = self.metrics.counting_embedding(tokens, job.done);
         let checked = job.texts.iter().zip(1..).try_for_each(|(text, index)| self.check_text(text, index));
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),

@@ -28,6 +28,7 @@ use redis_module::{Context, RedisString, raw};
 use super::caller::Caller;
 use super::guard::guarded;
 use super::keyspace::Keyspace;
+use super::lock_times::KEYSPACE_THREAD;
 use super::reply::Failure;
 use crate::logic::limits;
 
@@ -194,6 +195,7 @@ impl Detached {
         }
         let since = Instant::now();
         guarded("work on the keyspace", || locked.work(job));
+        KEYSPACE_THREAD.record(since.elapsed());
         // The unlock is part of the hold: Redis replicates the writes in it.
         drop(locked);
         let held = since.elapsed();

@@ -58,6 +58,7 @@ use redis_module::{Context, raw};
 
 use super::blocking::refuse_blocking;
 use super::guard::guarded;
+use super::lock_times::REPLIES;
 use super::reply::{Answer, Failure, send};
 
 /// Redis adds the timeout to the time of day in milliseconds and fails on overflow; nobody waits longer.
@@ -307,11 +308,13 @@ fn stop_measuring(ctx: *mut raw::RedisModuleCtx) {
 }
 
 extern "C" fn on_reply(ctx: *mut raw::RedisModuleCtx, _argv: *mut *mut raw::RedisModuleString, _argc: c_int) -> c_int {
+    let since = Instant::now();
     guarded("a reply callback", || {
         stop_measuring(ctx);
         let context = Context::new(ctx);
         send(&context, &answer_of(&context, job_of(ctx)));
     });
+    REPLIES.record(since.elapsed());
     0
 }
 

@@ -16,6 +16,7 @@ mod generate;
 mod harness;
 mod hostile;
 mod index;
+mod info;
 mod isolation;
 mod load;
 mod logging;
