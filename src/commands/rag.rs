@@ -56,7 +56,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let embedding = Embedding { served: embedder, permit, ticket: waiting.ticket.clone() };
     let question = Question {
         waiting,
-        caller: Caller::of(ctx),
+        caller: Caller::of(ctx, "INFER.RAG"),
         keys,
         text: request.query.to_owned(),
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),

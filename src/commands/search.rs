@@ -30,7 +30,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let pending = block(ctx, "INFER.SEARCH")?;
     let ticket = Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() };
     let embedding = Embedding { served: models.embedder, permit, ticket };
-    let (caller, query, k) = (Caller::of(ctx), request.query.to_owned(), request.k);
+    let (caller, query, k) = (Caller::of(ctx, "INFER.SEARCH"), request.query.to_owned(), request.k);
     let generator = request.with_text.then_some(models.generator);
     engine()?.run(move || {
         embedding.run(&[&query], move |vectors| match query_vector(vectors) {

@@ -193,6 +193,7 @@ impl Detached {
             // The module may be gone by now; nothing but the unlock may follow.
             return;
         }
+        let Caller { command, client, .. } = job.caller;
         let since = Instant::now();
         guarded("work on the keyspace", || locked.work(job));
         KEYSPACE_THREAD.record(since.elapsed());
@@ -200,7 +201,8 @@ impl Detached {
         drop(locked);
         let held = since.elapsed();
         if held > LONG_HOLD {
-            ::log::warn!("keys were worked on for {} us while all clients waited", held.as_micros());
+            let held = held.as_micros();
+            ::log::warn!("all clients waited for {held} us while {command} of client {client} worked on keys");
         }
     }
 }

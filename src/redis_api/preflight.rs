@@ -71,8 +71,6 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_BlockClient
         RedisModule_BlockClientGetPrivateData
         RedisModule_BlockClientSetPrivateData
-        RedisModule_BlockedClientMeasureTimeEnd
-        RedisModule_BlockedClientMeasureTimeStart
         RedisModule_Call
         RedisModule_CallReplyArrayElement
         RedisModule_CallReplyBool
@@ -90,8 +88,8 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_FreeModuleUser
         RedisModule_FreeString
         RedisModule_FreeThreadSafeContext
-        RedisModule_GetBlockedClientHandle
         RedisModule_GetBlockedClientPrivateData
+        RedisModule_GetClientId
         RedisModule_GetCommand
         RedisModule_GetContextFlags
         RedisModule_GetCurrentUserName
@@ -99,6 +97,10 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_GetModuleUserFromUserName
         RedisModule_GetSelectedDb
         RedisModule_GetThreadSafeContext
+        RedisModule_InfoAddFieldCString
+        RedisModule_InfoAddFieldULongLong
+        RedisModule_InfoAddSection
+        RedisModule_LatencyAddSample
         RedisModule_LoadConfigs
         RedisModule_Log
         RedisModule_RegisterInfoFunc

@@ -27,5 +27,6 @@ mod rights;
 mod servers;
 mod settings;
 mod smollm;
+mod statistics;
 mod stopping;
 mod tokens;
