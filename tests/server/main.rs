@@ -24,6 +24,7 @@ mod minilm;
 mod persistence;
 mod rag;
 mod rights;
+mod secrets;
 mod servers;
 mod settings;
 mod smollm;
