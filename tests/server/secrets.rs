@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use crate::harness::{CHAT, Client, EMBED, Refusal, Server, cmd, eventually};
+use crate::harness::{CHAT, Client, EMBED, Refusal, Server, array, cmd, eventually, text};
 
 /// A user of all commands with rights to the keys below `a:`.
 const LEAST: &[&str] = &["+@infer", "+ping", "~a:*"];
@@ -54,9 +54,27 @@ fn commands(key: &str) -> Vec<Cmd> {
 /// The state of everything, without what alice does to her own keys.
 fn keys_of_others(admin: &mut Client) -> String {
     let reply = admin.ok(&cmd!["KEYS", "*b:*"]);
-    let mut keys: Vec<String> = crate::harness::array(&reply).iter().map(|key| format!("{key:?}")).collect();
+    let mut keys: Vec<String> = array(&reply).iter().map(|key| format!("{key:?}")).collect();
     keys.sort();
     keys.join(" ")
+}
+
+#[test]
+fn every_command_with_keys_is_among_those_tested_here() {
+    let server = Server::start();
+    let mut client = server.client();
+    let tested: Vec<String> = commands("k")
+        .iter()
+        .map(|command| match command.args_iter().next() {
+            Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).to_lowercase(),
+            _ => panic!("a command without a name"),
+        })
+        .collect();
+    for name in array(&client.ok(&cmd!["COMMAND", "LIST", "FILTERBY", "MODULE", "infer"])) {
+        let info = client.ok(&cmd!["COMMAND", "INFO", text(name)]);
+        let key_specs = array(&array(&array(&info)[0])[8]);
+        assert!(key_specs.is_empty() || tested.contains(&text(name).to_owned()), "{} is not tested", text(name));
+    }
 }
 
 #[test]
