@@ -79,11 +79,11 @@ impl Writer {
 
     /// `name:part=value,part=value`, as Redis' own `db0` has it. What would break the form becomes `_`.
     pub fn parts(&mut self, name: &str, parts: &[(&str, String)]) {
-        let parts: Vec<String> = parts.iter().map(|(part, value)| format!("{part}={}", plain(value))).collect();
-        let (Ok(name), Ok(value)) = (CString::new(name), CString::new(parts.join(","))) else { return };
         if !self.wanted {
             return;
         }
+        let parts: Vec<String> = parts.iter().map(|(part, value)| format!("{part}={}", plain(value))).collect();
+        let (Ok(name), Ok(value)) = (CString::new(name), CString::new(parts.join(","))) else { return };
         if let Some(add) = api!(RedisModule_InfoAddFieldCString) {
             // SAFETY: ctx is the live context of the callback; both texts are NUL-terminated and copied.
             unsafe { add(self.ctx, name.as_ptr(), value.as_ptr()) };

@@ -1,10 +1,10 @@
 //! How long this module has kept the server's lock for itself, outside command handlers, which Redis times itself.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis_module::raw;
-use std::ffi::CStr;
 
 /// Lock scopes of the keyspace thread.
 pub static KEYSPACE_THREAD: LockTime = LockTime::new(c"infer-keys");

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::harness::{CHAT, Client, EMBED, PATIENCE, SLOW, Server, array, cmd, eventually, int, text};
+use crate::harness::{CHAT, Client, EMBED, SLOW, Server, array, cmd, eventually, int, text};
 
 /// `usec=1` and its like in the line of INFO that begins with `name`.
 #[track_caller]
@@ -64,20 +64,27 @@ fn writing_a_document_is_command_time() {
     assert!(array(&entries).iter().any(|entry| name(entry) == "INFER.INGEST"), "{entries:?}");
 }
 
+fn latency_events(client: &mut Client) -> Vec<String> {
+    let latest = client.ok(&cmd!["LATENCY", "LATEST"]);
+    array(&latest).iter().map(|event| text(&array(event)[0]).to_owned()).collect()
+}
+
 #[test]
-fn long_holds_of_the_lock_are_latency_events() {
+fn long_answers_are_latency_events() {
     let (_server, mut client) = indexed(&["--latency-monitor-threshold", "1"]);
-    let deadline = Instant::now() + PATIENCE;
-    let events = |client: &mut Client| -> Vec<String> {
-        let latest = client.ok(&cmd!["LATENCY", "LATEST"]);
-        array(&latest).iter().map(|event| text(&array(event)[0]).to_owned()).collect()
-    };
-    assert!(events(&mut client).contains(&"infer-reply".to_owned()));
-    while !events(&mut client).contains(&"infer-keys".to_owned()) {
-        assert!(Instant::now() < deadline, "no search was long enough for an event");
-        client.ok(&cmd!["INFER.SEARCH", "docs", "line", "K", 200]);
-    }
-    assert!(int(&client.ok(&cmd!["LATENCY", "RESET", "infer-keys"])) == 1);
+    assert!(latency_events(&mut client).contains(&"infer-reply".to_owned()));
+}
+
+#[test]
+fn long_work_on_keys_is_a_latency_event_and_logged_with_command_and_client() {
+    let (server, mut client) = indexed(&["--latency-monitor-threshold", "1"]);
+    // 64 MiB of tokens take every machine milliseconds to copy.
+    client.ok(&cmd!["SETRANGE", "tokens:{docs}:a.txt:chunk_0", (64 << 20) - 4, "\0\0\0\0"]);
+    client.ok(&cmd!["INFER.SEARCH", "docs", "line 0", "K", 200]);
+    assert!(latency_events(&mut client).contains(&"infer-keys".to_owned()));
+    let line = format!("while INFER.SEARCH of client {} worked on keys", client.id());
+    eventually("the hold is logged", || server.log().contains(&line));
+    client.assert_in_step();
 }
 
 #[test]
