@@ -123,6 +123,7 @@ pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static s
     vec![
         ("finish_reason", Value::from(generation.finish_reason.name())),
         ("prompt_tokens", Value::from(generation.prompt_tokens)),
+        ("cached_tokens", Value::from(generation.cached_tokens)),
         ("completion_tokens", Value::from(generation.completion_tokens)),
         ("queue_us", us(generation.queued)),
         ("prefill_us", us(generation.prefill)),

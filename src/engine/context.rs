@@ -212,6 +212,46 @@ impl Context {
         }
     }
 
+    /// Makes sequence `to` a copy of sequence `from`; `false` when the model's memory cannot.
+    ///
+    /// The next decode copies the whole buffer of the sequence, which is memory bandwidth, not computation.
+    pub(super) fn copy_sequence(&mut self, from: u32, to: u32) -> bool {
+        if from.max(to) >= self.spec.sequences || !self.model.can_rewind() {
+            return false;
+        }
+        let Some(memory) = self.memory() else {
+            return false;
+        };
+        // SAFETY: both ids are in range, and -1, -1 is the whole sequence: llama.cpp aborts on a part of one when
+        // sequences have buffers of their own.
+        unsafe { sys::llama_memory_seq_cp(memory, from.cast_signed(), to.cast_signed(), -1, -1) };
+        true
+    }
+
+    /// Cuts a sequence behind its first `length` tokens (at least 1); `false` when the next token could not be
+    /// computed from what is left.
+    pub(super) fn truncate_sequence(&mut self, sequence: u32, length: usize) -> bool {
+        let (Some(memory), Ok(length)) = (self.memory(), i32::try_from(length)) else {
+            return false;
+        };
+        if sequence >= self.spec.sequences || !self.model.can_rewind() {
+            return false;
+        }
+        let id = sequence.cast_signed();
+        // SAFETY: the sequence id is in range; a memory that cannot remove a part says so.
+        let removed = unsafe { sys::llama_memory_seq_rm(memory, id, length, -1) };
+        // SAFETY: as above.
+        let (first, last) = (unsafe { sys::llama_memory_seq_pos_min(memory, id) }, unsafe {
+            sys::llama_memory_seq_pos_max(memory, id)
+        });
+        // A sliding window keeps no more than its last tokens; after a cut it may lack some that the next token sees.
+        let needed_from = match self.model.sliding_window() {
+            0 => 0,
+            window => (length - window).max(0),
+        };
+        removed && last == length - 1 && first <= needed_from
+    }
+
     /// Forgets every sequence.
     pub(super) fn clear(&mut self) {
         if let Some(memory) = self.memory() {

@@ -113,6 +113,8 @@ pub struct Generation {
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, the ones that an earlier or concurrent request had brought into the model's memory.
+    pub cached_tokens: usize,
     /// Tokens generated, with the end token if there was one.
     pub completion_tokens: usize,
     /// From the command's arrival to the first decode call of the prompt.

@@ -148,6 +148,20 @@ impl Model {
         })
     }
 
+    /// Whether its memory can go back to an earlier position; recurrent state cannot.
+    pub(super) fn can_rewind(&self) -> bool {
+        // SAFETY: the model is live.
+        let is_recurrent = unsafe { llama_cpp_sys_2::llama_model_is_recurrent(self.as_ptr()) };
+        // SAFETY: the model is live.
+        !is_recurrent && !unsafe { llama_cpp_sys_2::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// Tokens that attention looks back in the layers with a sliding window; 0 without such layers.
+    pub(super) fn sliding_window(&self) -> i32 {
+        // SAFETY: the model is live.
+        unsafe { llama_cpp_sys_2::llama_model_n_swa(self.as_ptr()) }
+    }
+
     /// Whether the model has a chat template that works.
     #[must_use]
     pub fn has_template(&self) -> bool {

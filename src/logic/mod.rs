@@ -12,6 +12,7 @@ pub mod keys;
 pub mod limits;
 pub mod options;
 pub mod packing;
+pub mod prefix;
 pub mod prompt;
 pub mod sched;
 pub mod stop;

@@ -84,6 +84,7 @@ fn stats_are_a_map_in_resp3() {
         "text",
         "finish_reason",
         "prompt_tokens",
+        "cached_tokens",
         "completion_tokens",
         "queue_us",
         "prefill_us",
@@ -105,7 +106,7 @@ fn stats_are_a_flat_array_in_resp2() {
     let server = Server::with(&[CHAT]);
     let stats = stats(&mut server.client(), &[]);
     let Value::Array(flat) = &stats else { panic!("not an array: {stats:?}") };
-    assert_eq!(flat.len(), 20);
+    assert_eq!(flat.len(), 22);
     assert_eq!(text(&flat[0]), "text");
 }
 
@@ -159,6 +160,22 @@ fn without_a_seed_answers_differ_and_can_be_repeated_with_the_seed_they_tell() {
     let (first, second) = (drawn(&mut client, &[]), drawn(&mut client, &[]));
     assert_ne!(first, second);
     assert_eq!(drawn(&mut client, &["SEED", &first.1.to_string()]), first);
+}
+
+#[test]
+fn a_prompt_asked_again_is_not_read_again_and_answered_the_same() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    let prompt = "one two three four five six seven eight nine ten ".repeat(4);
+    let mut ask = || {
+        let command = cmd!["INFER.GENERATE", "chat", 0, "TEXT", &prompt, "RAW", "TEMP", 0, "MAXTOKENS", 8, "WITHSTATS"];
+        let stats = client.ok(&command);
+        let number = |name| int(field(&stats, name));
+        (text(field(&stats, "text")).to_owned(), number("prompt_tokens"), number("cached_tokens"))
+    };
+    let (first, tokens, cached) = ask();
+    assert_eq!(cached, 0);
+    assert_eq!(ask(), (first, tokens, tokens - 1));
 }
 
 #[test]
