@@ -32,9 +32,16 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
             ),
         ));
     }
+    if !generator.model.has_template() {
+        return Err(Failure::err(format!(
+            "model '{}' has no usable chat template, which INFER.RAG needs; use an instruct model as GENMODEL",
+            request.gen_model
+        )));
+    }
     let settings = IndexSettings {
         embed_model: request.embed_model.to_owned(),
         gen_model: request.gen_model.to_owned(),
+        embedder: embedder.embedder_fingerprint(),
         dim: embedder.model.facts.embedding_dim,
         max_tokens: request.max_tokens,
         overlap: request.overlap,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use redis_module::Context;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::retrieval::{IndexModels, index_models, read_hash, require_settings};
+use super::retrieval::{IndexModels, index_models, read_hash, require_settings, require_unchanged};
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block};
 use crate::engine::{EngineError, Model, Special, Ticket};
@@ -40,7 +40,7 @@ struct Document {
 /// One chunk, ready to be written.
 struct Prepared {
     attributes: ChunkAttributes,
-    /// Over text and lines.
+    /// Over text, lines, and the settings of the index, which say how tokens and vector were made.
     hash: String,
     tokens: Vec<u32>,
     vector: Vec<f32>,
@@ -97,11 +97,12 @@ impl Document {
 
     fn prepare(&self, chunks: &[Chunk], vectors: Vec<Vec<f32>>) -> Result<Vec<Prepared>, EngineError> {
         let generator: &Model = &self.models.generator.model;
+        let made_by = self.settings.to_fields();
         let prepare = |((number, chunk), mut vector): ((u32, &Chunk), Vec<f32>)| {
             let text = self.text_of(chunk);
             vector::l2_normalize(&mut vector);
             let lines = (chunk.first_line, chunk.last_line);
-            let hash = xxh3_128(format!("{}-{}:{text}", lines.0, lines.1).as_bytes());
+            let hash = xxh3_128(format!("{made_by:?} {}-{}:{text}", lines.0, lines.1).as_bytes());
             Ok(Prepared {
                 attributes: ChunkAttributes {
                     path: self.path.clone(),
@@ -120,17 +121,18 @@ impl Document {
     /// Writes the difference between what is stored and `chunks`. Runs on the main thread, as the caller.
     fn write(self, ctx: &Context, chunks: Vec<Prepared>) -> Answer {
         let keyspace = Keyspace::of(ctx);
-        if require_settings(&keyspace, &self.keys)? != self.settings {
-            return Err(Failure::err("the index was changed while the document was being embedded; send it again"));
-        }
+        require_unchanged(&keyspace, &self.keys, &self.settings)?;
         let document_key = self.keys.document(&self.path);
         let stored: HashMap<Vec<u8>, Vec<u8>> = read_hash(&keyspace, &document_key)?.into_iter().collect();
         let stored_hash = |name: &str| stored.get(name.as_bytes()).map(Vec::as_slice);
         let stored_count =
             stored_hash(CHUNKS).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok()).unwrap_or_default();
 
-        let is_kept = |chunk: &Prepared| stored_hash(&field(chunk.attributes.chunk)) == Some(chunk.hash.as_bytes());
-        let (kept, changed): (Vec<&Prepared>, Vec<&Prepared>) = chunks.iter().partition(|chunk| is_kept(chunk));
+        let is_kept = |chunk: &&Prepared| {
+            stored_hash(&field(chunk.attributes.chunk)) == Some(chunk.hash.as_bytes())
+                && self.is_stored(&keyspace, chunk)
+        };
+        let (kept, changed): (Vec<&Prepared>, Vec<&Prepared>) = chunks.iter().partition(is_kept);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let touched: Vec<u32> = changed.iter().map(|chunk| chunk.attributes.chunk).chain(count..stored_count).collect();
         self.announce(&keyspace, &document_key, &touched, count.max(stored_count))?;
@@ -148,6 +150,16 @@ impl Document {
             ("removed", Value::from(removed)),
         ];
         Ok(Value::Map(counts.into()))
+    }
+
+    /// Whether the keys of an unchanged chunk are still there: anybody can delete them or let them expire.
+    fn is_stored(&self, keyspace: &Keyspace<'_>, chunk: &Prepared) -> bool {
+        let element = element(&self.path, chunk.attributes.chunk);
+        // A key that cannot be read is written again, and says why if it cannot.
+        let tokens = keyspace.token_key_if_present(&self.keys.tokens(&element)).ok().flatten();
+        let attributes = vset::attributes(keyspace, &self.keys.vectors(), element.as_bytes()).ok().flatten();
+        tokens.is_some_and(|tokens| tokens == chunk.tokens)
+            && attributes.is_some_and(|stored| stored == chunk.attributes.to_json().as_bytes())
     }
 
     /// Makes the document's hash forget the chunks that are about to change or go, and count all that may be there. A

@@ -60,6 +60,18 @@ pub(super) fn require_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys) -> Res
 /// Name and value of a hash field.
 type HashField = (Vec<u8>, Vec<u8>);
 
+/// Fails when the index was made anew since `settings` were read.
+pub(super) fn require_unchanged(
+    keyspace: &Keyspace<'_>,
+    keys: &IndexKeys,
+    settings: &IndexSettings,
+) -> Result<(), Failure> {
+    if require_settings(keyspace, keys)? == *settings {
+        return Ok(());
+    }
+    Err(Failure::err(format!("index {} was changed while the command ran; send it again", shown(keys.settings()))))
+}
+
 /// All fields of a hash; none when there is no such key.
 pub(super) fn read_hash(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Vec<HashField>, Failure> {
     let Reply::Map(fields) = keyspace.read("HGETALL", &[key])? else {
@@ -89,6 +101,10 @@ pub(super) fn index_models(settings: &IndexSettings) -> Result<IndexModels, Fail
         let (name, was) = (&settings.embed_model, settings.dim);
         return Err(mismatch(format!("the index has vectors of {was} numbers, but model '{name}' now makes {dim}")));
     }
+    if embedder.embedder_fingerprint() != settings.embedder {
+        let name = &settings.embed_model;
+        return Err(mismatch(format!("the stored vectors were made by another model than the one loaded as '{name}'")));
+    }
     if *tokenizer != settings.tokenizer {
         return Err(mismatch(format!(
             "the stored tokens were made by another tokenizer than that of model '{}'",
@@ -116,7 +132,17 @@ pub(super) fn query_vector(vectors: Result<Vec<Vec<f32>>, EngineError>) -> Resul
 /// Redis' lock.
 ///
 /// A chunk whose tokens have expired or been deleted is left out; the next ingest of its path brings it back.
-pub(super) fn find(keyspace: &Keyspace<'_>, keys: &IndexKeys, query: &[f32], k: u32) -> Result<Vec<Found>, Failure> {
+///
+/// # Errors
+/// `ERR` when the index is no longer the one with `settings`, for which the query was embedded.
+pub(super) fn find(
+    keyspace: &Keyspace<'_>,
+    keys: &IndexKeys,
+    settings: &IndexSettings,
+    query: &[f32],
+    k: u32,
+) -> Result<Vec<Found>, Failure> {
+    require_unchanged(keyspace, keys, settings)?;
     let hits = vset::similar(keyspace, &keys.vectors(), query, k)?;
     let mut found = Vec::with_capacity(hits.len());
     for hit in hits {

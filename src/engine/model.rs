@@ -10,7 +10,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use redis_infer_gguf::{Header, check_file};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
@@ -57,6 +57,8 @@ pub struct Facts {
     pub vocabulary: u32,
     /// Hash over the whole tokenizer: equal for models that share one.
     pub tokenizer: String,
+    /// Hash over what tells models apart without reading their weights: name, architecture, sizes, tokenizer.
+    pub fingerprint: String,
 }
 
 /// Whether the model's own begin and end tokens are added to a text.
@@ -333,14 +335,19 @@ fn facts(model: &LlamaModel, header: &Header) -> Result<Facts, EngineError> {
     if vocabulary == 0 || matches!(header.get_str(TOKENIZER_KEY), None | Some("no_vocab" | "none")) {
         return Err(EngineError::LoadFailed("the file carries no tokenizer".to_owned()));
     }
+    let tokenizer = tokenizer_fingerprint(model, header);
+    let architecture = header.architecture().unwrap_or("unknown");
+    let name = header.get_str("general.name").unwrap_or_default();
+    let identity = format!("{name:?} {architecture:?} {} {} {tokenizer}", model.n_params(), model.size());
     Ok(Facts {
-        architecture: header.architecture().unwrap_or("unknown").to_owned(),
+        architecture: architecture.to_owned(),
+        fingerprint: format!("{:016x}", xxh3_64(identity.as_bytes())),
         parameters: model.n_params(),
         size_bytes: model.size(),
         train_context: model.n_ctx_train(),
         embedding_dim: u32::try_from(model.n_embd_out()).unwrap_or_default(),
         vocabulary,
-        tokenizer: tokenizer_fingerprint(model, header),
+        tokenizer,
     })
 }
 

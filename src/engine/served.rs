@@ -13,7 +13,7 @@ use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions};
+use crate::logic::options::{KvType, LoadOptions, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -118,6 +118,13 @@ impl Served {
             }
         };
         Ok(Self { model, options, layout, context, workers })
+    }
+
+    /// Tells whose vectors these are: equal only for the same model with the same pooling.
+    #[must_use]
+    pub fn embedder_fingerprint(&self) -> String {
+        let pooling = self.options.pooling.map_or("own", Pooling::name);
+        format!("{}-{}", self.model.facts.fingerprint, pooling.to_lowercase())
     }
 
     /// Takes a place in the queue for one request.

@@ -92,13 +92,22 @@ pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], query: &[f32], k: u32) -> Re
     let (_, without_attributes) = with_attributes.split_last().unwrap_or((&key, &[]));
     let mut found = hits(keyspace.read("VSIM", without_attributes).map_err(dimension_mismatch)?)?;
     for hit in &mut found {
-        if let Reply::Bytes(attributes) = keyspace.read("VGETATTR", &[key, &hit.element])? {
-            hit.attributes = Some(attributes);
-        }
+        hit.attributes = attributes(keyspace, key, &hit.element)?;
     }
     // It worked without the option and did not work with it, so the option is what the server lacks.
     NO_WITHATTRIBS.store(true, Ordering::Relaxed);
     Ok(found)
+}
+
+/// The attributes of an element; `None` when it has none or there is no such element.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn attributes(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    match keyspace.read("VGETATTR", &[key, element])? {
+        Reply::Bytes(attributes) => Ok(Some(attributes)),
+        _ => Ok(None),
+    }
 }
 
 /// Adds an element, or replaces the one of that name, with its attributes.

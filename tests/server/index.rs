@@ -254,6 +254,10 @@ fn a_model_that_makes_other_vectors_or_tokens_under_the_same_name_is_a_mismatch(
     client.refused(&cmd!["INFER.SEARCH", "docs", "q"], "MISMATCH", "the index has vectors of 32 numbers");
     client.ok(&cmd!["HSET", "docs", "dim", 64, "tokenizer", "another"]);
     client.refused(&cmd!["INFER.RAG", "docs", "q"], "MISMATCH", "another tokenizer");
+    // The same file, but pooled in another way: other vectors of the same length.
+    client.ok(&cmd!["INFER.UNLOAD", "embed"]);
+    client.ok(&cmd!["INFER.LOAD", "embed", EMBED.path().to_str().unwrap(), "POOLING", "CLS"]);
+    client.refused(&cmd!["INFER.SEARCH", "docs", "q"], "MISMATCH", "made by another model");
 }
 
 #[test]
@@ -264,6 +268,31 @@ fn a_chunk_whose_tokens_were_deleted_is_left_out() {
     let found = client.ok(&cmd!["INFER.SEARCH", "docs", "the capital of france"]);
     let chunks: BTreeSet<i64> = array(&found).iter().map(|hit| int(field(hit, "chunk"))).collect();
     assert_eq!(chunks, [0, 2].into());
+}
+
+#[test]
+fn chunks_whose_keys_are_gone_come_back_with_the_next_ingest() {
+    let (_server, mut client) = indexed();
+    ingest(&mut client, "a.txt", &document());
+    client.ok(&cmd!["DEL", "tokens:{docs}:a.txt:chunk_1"]);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [1, 2, 0]);
+    client.ok(&cmd!["VREM", "vec:{docs}", "a.txt:chunk_0"]);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [1, 2, 0]);
+    client.ok(&cmd!["DEL", "vec:{docs}"]);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [3, 0, 0]);
+    assert_eq!(array(&client.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 3);
+}
+
+#[test]
+fn chunks_of_an_index_that_was_made_anew_are_not_taken_for_its_own() {
+    let (_server, mut client) = indexed();
+    ingest(&mut client, "a.txt", &document());
+    client.ok(&cmd!["DEL", "docs"]);
+    client.ok(&CHAT.load_as("other"));
+    let command =
+        cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "other", "MAXTOKENS", 16, "OVERLAP", 0];
+    client.ok(&command);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [3, 0, 0]);
 }
 
 #[test]
@@ -291,5 +320,8 @@ fn every_quantization_is_searched() {
         client.ok(&cmd!["INFER.INDEX", quant, "EMBEDMODEL", "embed", "GENMODEL", "chat", "QUANT", quant]);
         client.ok(&cmd!["INFER.INGEST", quant, "a.txt", ANIMALS]);
         assert_eq!(array(&client.ok(&cmd!["INFER.SEARCH", quant, "the cat"])).len(), 1);
+        let info = client.ok(&cmd!["VINFO", format!("vec:{{{quant}}}")]);
+        let stored = if quant == "NOQUANT" { "f32" } else { &quant.to_lowercase() };
+        assert!(text(field(&info, "quant-type")).contains(stored.trim_start_matches('q')), "{info:?}");
     }
 }
