@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, SLOW, Server, cmd, eventually, field, int, text};
+use crate::harness::{BASE, CHAT, Client, EMBED, SLOW, Server, cmd, eventually, field, int, text};
 
 #[test]
 fn a_stored_key_and_the_same_text_give_the_same_answer() {
@@ -160,6 +160,14 @@ fn without_a_seed_answers_differ_and_can_be_repeated_with_the_seed_they_tell() {
     let (first, second) = (drawn(&mut client, &[]), drawn(&mut client, &[]));
     assert_ne!(first, second);
     assert_eq!(drawn(&mut client, &["SEED", &first.1.to_string()]), first);
+}
+
+#[test]
+fn a_model_without_a_chat_template_takes_prompts_as_they_are_only() {
+    let server = Server::with(&[BASE]);
+    let mut client = server.client();
+    client.refused(&cmd!["INFER.GENERATE", "base", 0, "TEXT", "x"], "ERR", "no usable chat template");
+    client.ok(&cmd!["INFER.GENERATE", "base", 0, "TEXT", "x", "RAW", "MAXTOKENS", 2]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, field, float, int, text};
+use crate::harness::{BASE, CHAT, Client, EMBED, Server, array, cmd, field, float, int, text};
 
 /// Three paragraphs, each about as long as a chunk of 16 tokens may be.
 const ANIMALS: &str = "the cat and the dog in the city of the cat";
@@ -77,6 +77,14 @@ fn the_same_settings_again_change_nothing_and_other_settings_are_refused() {
     let expected = "exists with other settings (max_tokens is 16, not 32, quant is Q8, not BIN)";
     assert!(refusal.text.contains(expected), "{}", refusal.text);
     assert_eq!(client.ok(&cmd!["DUMP", "docs"]), before);
+}
+
+#[test]
+fn a_model_without_a_chat_template_cannot_answer_for_an_index() {
+    let server = Server::with(&[BASE, EMBED]);
+    let command = cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "base"];
+    server.client().refused(&command, "ERR", "has no usable chat template, which INFER.RAG needs");
+    assert!(keys(&mut server.client()).is_empty());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct LlamaShape {
     pub vocab: u32,
     /// Format of the matrices.
     pub weights: Weights,
+    /// Jinja template of a conversation; `None` for a base model.
+    pub chat_template: Option<String>,
 }
 
 impl Default for LlamaShape {
@@ -44,6 +46,7 @@ impl Default for LlamaShape {
             ctx_train: 512,
             vocab: 0,
             weights: Weights::F32,
+            chat_template: Some(CHAT_TEMPLATE.into()),
         }
     }
 }
@@ -172,8 +175,10 @@ fn metadata(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary) {
         .u32("tokenizer.ggml.bos_token_id", vocabulary.bos)
         .u32("tokenizer.ggml.eos_token_id", vocabulary.eos)
         .u32("tokenizer.ggml.padding_token_id", vocabulary.eos)
-        .bool("tokenizer.ggml.add_bos_token", false)
-        .string("tokenizer.chat_template", CHAT_TEMPLATE);
+        .bool("tokenizer.ggml.add_bos_token", false);
+    if let Some(template) = &shape.chat_template {
+        writer.string("tokenizer.chat_template", template);
+    }
 }
 
 fn tensors(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary, random: &mut Random) {
