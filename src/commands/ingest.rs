@@ -17,7 +17,7 @@ use crate::logic::chunk::{Chunk, ChunkOptions, chunk};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
 use crate::logic::keys::{IndexKeys, element};
 use crate::logic::options::Ingest;
-use crate::logic::{token_blob, vector};
+use crate::logic::{limits, token_blob, vector};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
@@ -68,15 +68,21 @@ impl Document {
     /// Cuts the text, embeds the chunks as one job, and hands them to the reply callback to be written.
     fn embed(self, embedding: Embedding, pending: PendingReply) {
         let chunks = self.chunks();
+        if chunks.len() > limits::DOCUMENT_CHUNKS_MAX {
+            drop(embedding);
+            return pending.finish(Err(too_many_chunks(chunks.len())));
+        }
         if chunks.is_empty() {
-            return pending.finish_with(move |ctx| self.write(ctx, Vec::new()));
+            let writer = self.writer();
+            return pending.finish_with(move |ctx| writer.write(ctx, &[]));
         }
         let texts: Vec<String> = chunks.iter().map(|chunk| self.text_of(chunk).to_owned()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         embedding.run(&texts, move |vectors| {
             let prepared = vectors.and_then(|vectors| self.prepare(&chunks, vectors));
+            let writer = self.writer();
             match prepared {
-                Ok(prepared) => pending.finish_with(move |ctx| self.write(ctx, prepared)),
+                Ok(prepared) => pending.finish_with(move |ctx| writer.write(ctx, &prepared)),
                 Err(error) => pending.finish(Err(error.into())),
             }
         });
@@ -118,15 +124,33 @@ impl Document {
         (0..).zip(chunks).zip(vectors).map(prepare).collect()
     }
 
+    /// What the reply callback needs. The models stay behind: freeing one is not for the main thread.
+    fn writer(self) -> Writer {
+        Writer { keys: self.keys, settings: self.settings, path: self.path }
+    }
+}
+
+/// Brings the chunks of a document into the keyspace.
+struct Writer {
+    keys: IndexKeys,
+    settings: IndexSettings,
+    path: String,
+}
+
+impl Writer {
     /// Writes the difference between what is stored and `chunks`. Runs on the main thread, as the caller.
-    fn write(self, ctx: &Context, chunks: Vec<Prepared>) -> Answer {
+    fn write(&self, ctx: &Context, chunks: &[Prepared]) -> Answer {
         let keyspace = Keyspace::of(ctx);
         require_unchanged(&keyspace, &self.keys, &self.settings)?;
         let document_key = self.keys.document(&self.path);
         let stored: HashMap<Vec<u8>, Vec<u8>> = read_hash(&keyspace, &document_key)?.into_iter().collect();
         let stored_hash = |name: &str| stored.get(name.as_bytes()).map(Vec::as_slice);
-        let stored_count =
-            stored_hash(CHUNKS).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok()).unwrap_or_default();
+        // Anybody can write the hash: it may not make us count to four billion.
+        let most = u32::try_from(limits::DOCUMENT_CHUNKS_MAX).unwrap_or(u32::MAX);
+        let stored_count = stored_hash(CHUNKS)
+            .and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok())
+            .unwrap_or_default()
+            .min(most);
 
         let is_kept = |chunk: &&Prepared| {
             stored_hash(&field(chunk.attributes.chunk)) == Some(chunk.hash.as_bytes())
@@ -135,6 +159,16 @@ impl Document {
         let (kept, changed): (Vec<&Prepared>, Vec<&Prepared>) = chunks.iter().partition(is_kept);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let touched: Vec<u32> = changed.iter().map(|chunk| chunk.attributes.chunk).chain(count..stored_count).collect();
+        let removed = stored_count.saturating_sub(count);
+        let counts = [
+            ("added", Value::from(changed.len())),
+            ("kept", Value::from(kept.len())),
+            ("removed", Value::from(removed)),
+        ];
+        if touched.is_empty() {
+            return Ok(Value::Map(counts.into()));
+        }
+        self.check_rights(&keyspace, &touched)?;
         self.announce(&keyspace, &document_key, &touched, count.max(stored_count))?;
         for chunk in &changed {
             self.write_chunk(&keyspace, chunk)?;
@@ -142,13 +176,7 @@ impl Document {
         for number in count..stored_count {
             self.remove_chunk(&keyspace, number)?;
         }
-        self.write_document(&keyspace, &document_key, &chunks)?;
-        let removed = stored_count.saturating_sub(count);
-        let counts = [
-            ("added", Value::from(changed.len())),
-            ("kept", Value::from(kept.len())),
-            ("removed", Value::from(removed)),
-        ];
+        self.write_document(&keyspace, &document_key, chunks)?;
         Ok(Value::Map(counts.into()))
     }
 
@@ -156,19 +184,27 @@ impl Document {
     fn is_stored(&self, keyspace: &Keyspace<'_>, chunk: &Prepared) -> bool {
         let element = element(&self.path, chunk.attributes.chunk);
         // A key that cannot be read is written again, and says why if it cannot.
-        let tokens = keyspace.token_key_if_present(&self.keys.tokens(&element)).ok().flatten();
+        let tokens = keyspace.token_key_if_present(&self.keys.tokens(&element), chunk.tokens.len()).ok().flatten();
         let attributes = vset::attributes(keyspace, &self.keys.vectors(), element.as_bytes()).ok().flatten();
         tokens.is_some_and(|tokens| tokens == chunk.tokens)
-            && attributes.is_some_and(|stored| stored == chunk.attributes.to_json().as_bytes())
+            // Others may have added members of their own with VSETATTR.
+            && attributes.is_some_and(|json| ChunkAttributes::from_json(&json).is_ok_and(|a| a == chunk.attributes))
+    }
+
+    /// Whether the caller may write all the keys of the chunks, before any is written.
+    fn check_rights(&self, keyspace: &Keyspace<'_>, touched: &[u32]) -> Result<(), Failure> {
+        for &number in touched {
+            let key = self.keys.tokens(&element(&self.path, number));
+            keyspace.check_write("SET", &[&key, b""])?;
+            keyspace.check_write("UNLINK", &[&key])?;
+        }
+        Ok(())
     }
 
     /// Makes the document's hash forget the chunks that are about to change or go, and count all that may be there. A
     /// later write can fail (memory, rights), and then the next ingest must neither take a chunk of this one for its
     /// own nor leave one behind.
     fn announce(&self, keyspace: &Keyspace<'_>, key: &[u8], touched: &[u32], count: u32) -> Result<(), Failure> {
-        if touched.is_empty() {
-            return Ok(());
-        }
         let names: Vec<String> = touched.iter().copied().map(field).collect();
         let mut args: Vec<&[u8]> = vec![key];
         args.extend(names.iter().map(String::as_bytes));
@@ -201,8 +237,8 @@ impl Document {
 
     /// The document's hash: its chunk count, and the hash of each chunk.
     fn write_document(&self, keyspace: &Keyspace<'_>, key: &[u8], chunks: &[Prepared]) -> Result<(), Failure> {
-        keyspace.write("UNLINK", &[key])?;
         if chunks.is_empty() {
+            keyspace.write("UNLINK", &[key])?;
             return Ok(());
         }
         let count = chunks.len().to_string();
@@ -214,6 +250,13 @@ impl Document {
         keyspace.write("HSET", &args)?;
         Ok(())
     }
+}
+
+fn too_many_chunks(count: usize) -> Failure {
+    Failure::err(format!(
+        "the document has {count} chunks, more than the {} that are written in one go; split it, or use an index with a larger MAXTOKENS",
+        limits::DOCUMENT_CHUNKS_MAX
+    ))
 }
 
 /// Name of the field with the hash of a chunk.

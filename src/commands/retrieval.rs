@@ -7,7 +7,7 @@ use super::runtime::engine;
 use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
 use crate::logic::keys::IndexKeys;
-use crate::logic::vector;
+use crate::logic::{limits, vector};
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::reply::{Failure, Value, shown};
 use crate::redis_api::vset::{self, Hit};
@@ -159,6 +159,8 @@ fn read_chunk(keyspace: &Keyspace<'_>, keys: &IndexKeys, hit: Hit) -> Result<Opt
     let Some(attributes) = hit.attributes.and_then(|json| ChunkAttributes::from_json(&json).ok()) else {
         return Ok(None);
     };
-    let Some(tokens) = keyspace.token_key_if_present(&keys.tokens(&id))? else { return Ok(None) };
+    let Some(tokens) = keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)? else {
+        return Ok(None);
+    };
     Ok(Some(Found { id, attributes, score: hit.score, tokens }))
 }

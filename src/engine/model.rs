@@ -15,10 +15,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
 use super::{llama_log, trampoline};
-use crate::logic::hangul;
 use crate::logic::options::{LoadOptions, ModelKind};
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
+use crate::logic::{hangul, limits};
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Model {
     pub facts: Facts,
     llama: LlamaModel,
     is_wordpiece: bool,
+    /// Whether llama.cpp splits text with std::regex, which recurses for each character of a word.
+    splits_by_recursion: bool,
     template: Result<ChatTemplate, String>,
 }
 
@@ -146,6 +148,8 @@ impl Model {
             facts,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
+            splits_by_recursion: header.get_str(TOKENIZER_KEY) == Some(BYTE_PAIR)
+                && header.get_str(PRETOKENIZER_KEY).is_none_or(|pre| !PRETOKENIZERS_WITHOUT_RECURSION.contains(&pre)),
             template,
         })
     }
@@ -273,6 +277,9 @@ impl Model {
     }
 
     fn tokenize_with(&self, text: &str, special: Special, parse: ParseSpecial) -> Result<Vec<u32>, EngineError> {
+        if self.splits_by_recursion && longest_run(text) > limits::RECURSIVE_RUN_MAX {
+            return Err(EngineError::RunTooLong { name: self.name.clone(), max: limits::RECURSIVE_RUN_MAX });
+        }
         let (add, parse) = (special == Special::Add, parse == ParseSpecial::Yes);
         let spelled = if self.is_wordpiece { hangul::spell_out(text) } else { Cow::Borrowed(text) };
         let text = &*spelled;
@@ -301,6 +308,17 @@ fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
     // SAFETY: `repr(transparent)` over a non-null pointer to the C model, checked by
     // `a_model_pointer_is_the_models_own` below.
     unsafe { *std::ptr::from_ref(model).cast::<*mut llama_cpp_sys_2::llama_model>() }
+}
+
+/// Characters of the longest piece of `text` that is all white space or has none.
+fn longest_run(text: &str) -> usize {
+    let (mut longest, mut run, mut in_space) = (0, 0, false);
+    for c in text.chars() {
+        run = if c.is_whitespace() == in_space { run + 1 } else { 1 };
+        in_space = c.is_whitespace();
+        longest = longest.max(run);
+    }
+    longest
 }
 
 fn has_encoder(model: &LlamaModel) -> bool {
@@ -354,6 +372,37 @@ fn facts(model: &LlamaModel, header: &Header) -> Result<Facts, EngineError> {
 /// The GGUF key that names the kind of tokenizer.
 const TOKENIZER_KEY: &str = "tokenizer.ggml.model";
 
+/// The pre-tokenizers of byte-pair encoders for which llama.cpp has code of its own instead of std::regex
+/// (`unicode_regex_split_custom`), or whose expressions match single characters only.
+const PRETOKENIZERS_WITHOUT_RECURSION: [&str; 20] = [
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "pixtral",
+    "lfm2",
+    "qwen2",
+    "qwen35",
+    "deepseek-r1-qwen",
+    "stablelm2",
+    "gpt-2",
+    "phi-2",
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+    "olmo",
+    "mpt",
+    "chatglm-bpe",
+    "glm4",
+];
+
+/// How the text is cut before a byte-pair encoder sees it.
+const PRETOKENIZER_KEY: &str = "tokenizer.ggml.pre";
+
+/// Its value for byte-pair encoders.
+const BYTE_PAIR: &str = "gpt2";
+
 /// Its value for the tokenizer of BERT.
 const WORDPIECE: &str = "bert";
 
@@ -362,7 +411,7 @@ const WORDPIECE: &str = "bert";
 fn tokenizer_fingerprint(model: &LlamaModel, header: &Header) -> String {
     let vocab = model.vocab();
     let mut hash = Xxh3::new();
-    for key in [TOKENIZER_KEY, "tokenizer.ggml.pre"] {
+    for key in [TOKENIZER_KEY, PRETOKENIZER_KEY] {
         hash.update(header.get_str(key).unwrap_or_default().as_bytes());
         hash.update(&[0]);
     }

@@ -84,6 +84,7 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_CallReplyStringPtr
         RedisModule_CallReplyType
         RedisModule_CallReplyVerbatim
+        RedisModule_CloseKey
         RedisModule_CreateCommand
         RedisModule_CreateString
         RedisModule_FreeCallReply
@@ -99,8 +100,10 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_GetModuleUserFromUserName
         RedisModule_GetSelectedDb
         RedisModule_GetThreadSafeContext
+        RedisModule_KeyType
         RedisModule_LoadConfigs
         RedisModule_Log
+        RedisModule_OpenKey
         RedisModule_RegisterInfoFunc
         RedisModule_RegisterNumericConfig
         RedisModule_ReplyWithArray
@@ -122,6 +125,7 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_ThreadSafeContextLock
         RedisModule_ThreadSafeContextUnlock
         RedisModule_UnblockClient
+        RedisModule_ValueLength
     ]
     .into_iter()
     .filter(|(_, present)| !present)

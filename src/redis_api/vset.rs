@@ -99,6 +99,14 @@ pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], query: &[f32], k: u32) -> Re
     Ok(found)
 }
 
+/// Whether there is a vector set at `key`.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn exists(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<bool, Failure> {
+    keyspace.read("VCARD", &[key]).map(|reply| !matches!(reply, Reply::Int(0)))
+}
+
 /// The attributes of an element; `None` when it has none or there is no such element.
 ///
 /// # Errors

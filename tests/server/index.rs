@@ -279,6 +279,36 @@ fn a_chunk_whose_tokens_were_deleted_is_left_out() {
 }
 
 #[test]
+fn a_document_of_too_many_chunks_is_refused_and_changes_nothing() {
+    let (_server, mut client) = indexed();
+    ingest(&mut client, "a.txt", &document());
+    let before = keys(&mut client);
+    let text = format!("{ANIMALS}\n\n").repeat(1025);
+    client.refused(&cmd!["INFER.INGEST", "docs", "a.txt", text], "ERR", "the document has 1025 chunks");
+    assert_eq!(keys(&mut client), before);
+}
+
+#[test]
+fn a_chunk_count_that_somebody_wrote_is_not_believed() {
+    let (_server, mut client) = indexed();
+    ingest(&mut client, "a.txt", &document());
+    client.ok(&cmd!["HSET", "doc:{docs}:a.txt", "chunks", u32::MAX]);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [0, 3, 1021]);
+    assert_eq!(ingest(&mut client, "a.txt", &document()), [0, 3, 0]);
+}
+
+#[test]
+fn attributes_that_others_added_survive_an_ingest() {
+    let (_server, mut client) = indexed();
+    ingest(&mut client, "a.txt", ANIMALS);
+    let attributes = client.text(&cmd!["VGETATTR", "vec:{docs}", "a.txt:chunk_0"]);
+    let more = attributes.replace('{', r#"{"year":1984,"#);
+    client.ok(&cmd!["VSETATTR", "vec:{docs}", "a.txt:chunk_0", &more]);
+    assert_eq!(ingest(&mut client, "a.txt", ANIMALS), [0, 1, 0]);
+    assert_eq!(client.text(&cmd!["VGETATTR", "vec:{docs}", "a.txt:chunk_0"]), more);
+}
+
+#[test]
 fn chunks_whose_keys_are_gone_come_back_with_the_next_ingest() {
     let (_server, mut client) = indexed();
     ingest(&mut client, "a.txt", &document());
@@ -292,13 +322,15 @@ fn chunks_whose_keys_are_gone_come_back_with_the_next_ingest() {
 }
 
 #[test]
-fn chunks_of_an_index_that_was_made_anew_are_not_taken_for_its_own() {
+fn an_index_over_the_vectors_of_an_earlier_one_is_refused() {
     let (_server, mut client) = indexed();
     ingest(&mut client, "a.txt", &document());
     client.ok(&cmd!["DEL", "docs"]);
     client.ok(&CHAT.load_as("other"));
     let command =
         cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "other", "MAXTOKENS", 16, "OVERLAP", 0];
+    client.refused(&command, "ERR", "'vec:{docs}' holds the vectors of an earlier index");
+    client.ok(&cmd!["DEL", "vec:{docs}"]);
     client.ok(&command);
     assert_eq!(ingest(&mut client, "a.txt", &document()), [3, 0, 0]);
 }

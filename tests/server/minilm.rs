@@ -260,3 +260,11 @@ fn a_model_of_this_size_answers_info_about_itself() {
     assert_eq!(crate::harness::field(&facts, "dimensions"), &Value::Int(384));
     assert_eq!(crate::harness::text(crate::harness::field(&facts, "type")), "embedding");
 }
+
+#[test]
+fn more_numbers_than_one_reply_holds_are_refused() {
+    let server = loaded();
+    let texts = vec!["a"; 300];
+    let command = cmd!["INFER.EMBED", "e", texts.len(), &texts, "FORMAT", "VALUES"];
+    server.client().refused(&command, "ERR", "115200 numbers, more than the 100000 of one reply");
+}

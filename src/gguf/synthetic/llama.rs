@@ -30,6 +30,9 @@ pub struct LlamaShape {
     pub vocab: u32,
     /// Format of the matrices.
     pub weights: Weights,
+    /// `tokenizer.ggml.pre`. The detokenizer of "smollm" gives back exactly the bytes; that of "gpt-2" removes spaces
+    /// before punctuation.
+    pub pretokenizer: String,
     /// Jinja template of a conversation; `None` for a base model.
     pub chat_template: Option<String>,
 }
@@ -46,6 +49,7 @@ impl Default for LlamaShape {
             ctx_train: 512,
             vocab: 0,
             weights: Weights::F32,
+            pretokenizer: "smollm".into(),
             chat_template: Some(CHAT_TEMPLATE.into()),
         }
     }
@@ -167,8 +171,7 @@ fn metadata(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary) {
         .f32("llama.rope.freq_base", 10_000.0)
         .u32("llama.vocab_size", vocabulary.tokens.len() as u32)
         .string("tokenizer.ggml.model", "gpt2")
-        // Its detokenizer gives back exactly the bytes; that of "gpt-2" removes spaces before punctuation.
-        .string("tokenizer.ggml.pre", "smollm")
+        .string("tokenizer.ggml.pre", &shape.pretokenizer)
         .strings(TOKENS, &vocabulary.tokens)
         .i32s(TOKEN_TYPES, &vocabulary.types)
         .strings("tokenizer.ggml.merges", &vocabulary.merges)
