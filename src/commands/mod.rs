@@ -5,6 +5,7 @@
 //! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
 mod debug;
+mod document;
 mod embed;
 mod failure;
 mod generate;

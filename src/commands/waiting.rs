@@ -92,7 +92,8 @@ impl WaitingForText {
     }
 }
 
-/// Embeds texts for a step that goes on with the vectors, L2-normalised. Not on the main thread.
+/// Embeds texts for a step that goes on with the vectors. Not on the main thread. Clones share one place in the queue.
+#[derive(Clone)]
 pub(super) struct Embedding {
     pub served: Arc<Served>,
     pub permit: Permit,
