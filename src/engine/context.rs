@@ -117,14 +117,14 @@ impl Context {
     /// `OOM` when llama.cpp cannot make the context; its own reason is in the text.
     pub(super) fn new(model: Arc<Model>, spec: ContextSpec, abort: Arc<AbortSwitch>) -> Result<Self, EngineError> {
         let params = params(&spec, &abort);
-        llama_log::take_last_error();
+        llama_log::take_error();
         let created = {
             let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
             unsafe { sys::llama_init_from_model(model.as_ptr(), params) }
         };
         let Some(ptr) = NonNull::new(created) else {
-            let reason = llama_log::take_last_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
+            let reason = llama_log::take_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
             return Err(EngineError::OutOfMemory(format!(
                 "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
                 spec.sequences, spec.context, model.name
@@ -139,11 +139,18 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
     }
 
-    /// Whether the context turns each sequence into one vector.
+    /// Whether the context turns each sequence into one vector. A reranker, which makes a score of it, does not:
+    /// llama.cpp keeps one number where [`Context::embedding`] would read a vector.
     pub(super) fn pools(&self) -> bool {
         // SAFETY: the context is live.
         let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
-        pooling != sys::LLAMA_POOLING_TYPE_NONE && pooling != sys::LLAMA_POOLING_TYPE_UNSPECIFIED
+        [sys::LLAMA_POOLING_TYPE_MEAN, sys::LLAMA_POOLING_TYPE_CLS, sys::LLAMA_POOLING_TYPE_LAST].contains(&pooling)
+    }
+
+    /// Whether tokens of earlier calls are kept. llama.cpp has models that look like generators and keep nothing
+    /// (diffusion, some embedding models); decoding with them aborts.
+    pub(super) fn remembers(&mut self) -> bool {
+        self.memory().is_some()
     }
 
     /// Runs the model over `batch`.
@@ -196,8 +203,8 @@ impl Context {
     pub(super) fn embedding(&mut self, sequence: u32) -> Option<&[f32]> {
         // SAFETY: the context is live; an unknown sequence gives null.
         let embedding = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
-        // SAFETY: with pooling each sequence has one row of `embedding_dim` floats until the next decode, which needs
-        // `&mut self`.
+        // SAFETY: with the poolings that `pools` accepts each sequence has one row of `embedding_dim` floats until the
+        // next decode, which needs `&mut self`.
         (!embedding.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(embedding, self.model.facts.embedding_dim as usize) })
     }

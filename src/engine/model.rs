@@ -81,8 +81,8 @@ pub struct Model {
     pub facts: Facts,
     llama: LlamaModel,
     is_wordpiece: bool,
-    /// Whether llama.cpp splits text with std::regex, which recurses for each character of a word.
-    splits_by_recursion: bool,
+    /// Which texts would overflow the stack of llama.cpp's tokenizer.
+    longest_run: Run,
     template: Result<ChatTemplate, String>,
 }
 
@@ -115,17 +115,22 @@ impl Model {
             .with_use_mlock(options.mlock)
             .with_n_gpu_layers(options.gpu_layers)
             .with_progress_callback(move |_| !stopped.load(Ordering::Relaxed));
-        llama_log::take_last_error();
+        llama_log::take_error();
         let llama = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
             if stop.load(Ordering::Relaxed) {
                 return EngineError::Cancelled("the server is stopping");
             }
-            let reason =
-                llama_log::take_last_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
+            let reason = llama_log::take_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
             EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason} ({})", options.path))
         })?;
         let facts = facts(&llama, &header)?;
-        if purpose == Purpose::Generation && (has_encoder(&llama) || is_encoder(&header)) {
+        if has_encoder(&llama) && has_decoder(&llama) {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' has an encoder and a decoder, which this module does not run",
+                facts.architecture
+            )));
+        }
+        if purpose == Purpose::Generation && (!has_decoder(&llama) || is_encoder(&header)) {
             return Err(EngineError::LoadFailed(format!(
                 "architecture '{}' is an encoder, which cannot generate text; load it with TYPE EMBED",
                 facts.architecture
@@ -148,8 +153,7 @@ impl Model {
             facts,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
-            splits_by_recursion: header.get_str(TOKENIZER_KEY) == Some(BYTE_PAIR)
-                && header.get_str(PRETOKENIZER_KEY).is_none_or(|pre| !PRETOKENIZERS_WITHOUT_RECURSION.contains(&pre)),
+            longest_run: longest_run_of(&header),
             template,
         })
     }
@@ -277,7 +281,12 @@ impl Model {
     }
 
     fn tokenize_with(&self, text: &str, special: Special, parse: ParseSpecial) -> Result<Vec<u32>, EngineError> {
-        if self.splits_by_recursion && longest_run(text) > limits::RECURSIVE_RUN_MAX {
+        let run = match self.longest_run {
+            Run::Unbounded => 0,
+            Run::OfWords => longest_run(text),
+            Run::OfText => text.chars().count(),
+        };
+        if run > limits::RECURSIVE_RUN_MAX {
             return Err(EngineError::RunTooLong { name: self.name.clone(), max: limits::RECURSIVE_RUN_MAX });
         }
         let (add, parse) = (special == Special::Add, parse == ParseSpecial::Yes);
@@ -310,6 +319,27 @@ fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
     unsafe { *std::ptr::from_ref(model).cast::<*mut llama_cpp_sys_2::llama_model>() }
 }
 
+/// What must not be longer than [`limits::RECURSIVE_RUN_MAX`] characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// Nothing: the tokenizer does not recurse.
+    Unbounded,
+    /// What is all white space or has none: std::regex, with which the text is split, recurses for each character.
+    OfWords,
+    /// All of the text: the expression matches across single spaces.
+    OfText,
+}
+
+fn longest_run_of(header: &Header) -> Run {
+    let pre = header.get_str(PRETOKENIZER_KEY).unwrap_or_default();
+    match header.get_str(TOKENIZER_KEY) {
+        Some("gpt2" | "whitespace" | "hybriddna") if PRETOKENIZERS_WITHOUT_RECURSION.contains(&pre) => Run::Unbounded,
+        Some("gpt2") if pre == "exaone-moe" => Run::OfText,
+        Some("gpt2" | "whitespace" | "hybriddna") => Run::OfWords,
+        _ => Run::Unbounded,
+    }
+}
+
 /// Characters of the longest piece of `text` that is all white space or has none.
 fn longest_run(text: &str) -> usize {
     let (mut longest, mut run, mut in_space) = (0, 0, false);
@@ -323,10 +353,12 @@ fn longest_run(text: &str) -> usize {
 
 fn has_encoder(model: &LlamaModel) -> bool {
     // SAFETY: the model is live.
-    let encoder = unsafe { llama_cpp_sys_2::llama_model_has_encoder(model_ptr(model)) };
+    unsafe { llama_cpp_sys_2::llama_model_has_encoder(model_ptr(model)) }
+}
+
+fn has_decoder(model: &LlamaModel) -> bool {
     // SAFETY: the model is live.
-    let decoder = unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) };
-    encoder || !decoder
+    unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) }
 }
 
 /// Whether the file describes a BERT-like encoder, whose tokens all see each other.
@@ -399,9 +431,6 @@ const PRETOKENIZERS_WITHOUT_RECURSION: [&str; 20] = [
 
 /// How the text is cut before a byte-pair encoder sees it.
 const PRETOKENIZER_KEY: &str = "tokenizer.ggml.pre";
-
-/// Its value for byte-pair encoders.
-const BYTE_PAIR: &str = "gpt2";
 
 /// Its value for the tokenizer of BERT.
 const WORDPIECE: &str = "bert";

@@ -277,7 +277,13 @@ fn generate_pool(
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
     let make = move || {
         let abort = abort_switch(&stop);
-        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        if !made.remembers() {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' does not generate token by token; try TYPE EMBED",
+                model.facts.architecture
+            )));
+        }
         if made.sequence_capacity() < context {
             return Err(EngineError::Internal(format!(
                 "llama.cpp made sequences of {} tokens instead of {context}",
@@ -314,7 +320,7 @@ fn embed_pool(
         let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
         if !made.pools() {
             return Err(EngineError::LoadFailed(format!(
-                "model '{}' names no pooling; give POOLING MEAN, CLS or LAST",
+                "model '{}' names no pooling that makes a vector (a reranker makes a score); give POOLING MEAN, CLS or LAST",
                 model.name
             )));
         }

@@ -470,6 +470,18 @@ fn an_encoder_cannot_be_loaded_for_generation() {
 }
 
 #[test]
+fn a_reranker_cannot_be_loaded_for_embedding() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ranks.gguf");
+    write_bert(&path, &BertShape { ranks: true, ..BertShape::default() }, 1).unwrap();
+    let engine = Engine::new(ENGINE);
+    let path = path.to_str().unwrap().to_owned();
+    let error = load(&engine, LoadOptions { path, ..options("embed") }).unwrap_err();
+    assert_eq!(error.code(), "LOADFAIL");
+    assert!(error.to_string().contains("a reranker makes a score"), "{error}");
+}
+
+#[test]
 fn stopping_the_engine_ends_a_running_request_at_once() {
     let engine = Engine::new(ENGINE);
     let served = load(&engine, options("chat")).unwrap();

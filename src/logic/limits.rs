@@ -41,8 +41,8 @@ pub const MAX_TOKENS_MAX: u32 = CTX_MAX;
 
 /// `SEED`: any 32-bit number.
 pub const SEED_MIN: u32 = 0;
-/// `SEED`: any 32-bit number.
-pub const SEED_MAX: u32 = u32::MAX;
+/// `SEED`: any 32-bit number but the last, which means a random one to llama.cpp.
+pub const SEED_MAX: u32 = u32::MAX - 1;
 
 /// `STOP`: number of strings.
 pub const STOP_COUNT_MIN: u32 = 1;
