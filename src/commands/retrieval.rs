@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::runtime::engine;
 use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
-use crate::logic::keys::IndexKeys;
+use crate::logic::keys::{IndexKeys, chunk_id};
 use crate::logic::{limits, vector};
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::reply::{Failure, Value, shown};
@@ -15,7 +15,7 @@ use crate::redis_api::vset::{self, Hit};
 /// A chunk that a query found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Name of the element: path and chunk number.
+    /// Path and chunk number, as in the name of the token key.
     pub id: String,
     /// Where the chunk comes from.
     pub attributes: ChunkAttributes,
@@ -146,19 +146,19 @@ pub(super) fn find(
     let hits = vset::similar(keyspace, &keys.vectors(), query, k)?;
     let mut found = Vec::with_capacity(hits.len());
     for hit in hits {
-        if let Some(chunk) = read_chunk(keyspace, keys, hit)? {
-            found.push(chunk);
-        }
+        let chunk = read_chunk(keyspace, keys, hit)?;
+        // Two versions of a chunk can be there only when somebody deleted the document's hash between two ingests.
+        found.extend(chunk.filter(|chunk| found.iter().all(|other: &Found| other.id != chunk.id)));
     }
     Ok(found)
 }
 
 fn read_chunk(keyspace: &Keyspace<'_>, keys: &IndexKeys, hit: Hit) -> Result<Option<Found>, Failure> {
     // Elements that somebody else put into the vector set have no attributes of ours, and no tokens.
-    let Ok(id) = String::from_utf8(hit.element) else { return Ok(None) };
     let Some(attributes) = hit.attributes.and_then(|json| ChunkAttributes::from_json(&json).ok()) else {
         return Ok(None);
     };
+    let id = chunk_id(&attributes.path, attributes.chunk);
     let Some(tokens) = keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)? else {
         return Ok(None);
     };

@@ -19,3 +19,4 @@ pub mod stop;
 pub mod token_blob;
 pub mod utf8;
 pub mod vector;
+pub mod versions;

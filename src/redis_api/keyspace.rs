@@ -15,7 +15,6 @@ use crate::logic::token_blob;
 // replica, too few replicas, a disk error), D check everything but do not run. K (may block) never appears.
 const READ: &CStr = c"vCE3W";
 const WRITE: &CStr = c"v!CE3MS";
-const WRITE_OVER_LIMIT: &CStr = c"v!CE3S";
 const READ_DRY_RUN: &CStr = c"vCE3WD";
 const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
 
@@ -52,8 +51,8 @@ impl<'a> Keyspace<'a> {
         self.call(command, READ, args)
     }
 
-    /// Runs a command that writes, and replicates it. `VADD` must not get `CAS`, and does not replicate a
-    /// changed element; use [`super::vset`].
+    /// Runs a command that writes, and replicates it. Vector sets have traps; use
+    /// [`super::vset`].
     ///
     /// # Errors
     /// As for [`Keyspace::read`]; also `OOM` above `maxmemory`, `READONLY` on a replica, `MISCONF` and
@@ -61,12 +60,6 @@ impl<'a> Keyspace<'a> {
     pub fn write(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
         refuse_while_paused()?;
         self.call(command, WRITE, args)
-    }
-
-    /// Like [`Keyspace::write`], but even above `maxmemory`: for the second half of a change whose first half
-    /// passed that check and freed the memory that this half takes.
-    pub(super) fn write_over_limit(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
-        self.call(command, WRITE_OVER_LIMIT, args)
     }
 
     /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
