@@ -60,6 +60,7 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
     for (name, counter) in [
         (c"requests_done", &metrics.done),
         (c"prompt_tokens", &metrics.prompt_tokens),
+        (c"cached_tokens", &metrics.cached_tokens),
         (c"generated_tokens", &metrics.generated_tokens),
         (c"embedded_texts", &metrics.embedded_texts),
         (c"embedded_tokens", &metrics.embedded_tokens),

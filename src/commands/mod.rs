@@ -6,6 +6,7 @@
 
 mod debug;
 mod docs;
+mod document;
 mod embed;
 mod failure;
 mod generate;

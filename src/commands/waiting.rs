@@ -94,7 +94,8 @@ impl WaitingForText {
     }
 }
 
-/// Embeds texts for a step that goes on with the vectors, L2-normalised. Not on the main thread.
+/// Embeds texts for a step that goes on with the vectors. Not on the main thread. Clones share one place in the queue.
+#[derive(Clone)]
 pub(super) struct Embedding {
     pub served: Arc<Served>,
     pub permit: Permit,
@@ -125,6 +126,7 @@ pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static s
     vec![
         ("finish_reason", Value::from(generation.finish_reason.name())),
         ("prompt_tokens", Value::from(generation.prompt_tokens)),
+        ("cached_tokens", Value::from(generation.cached_tokens)),
         ("completion_tokens", Value::from(generation.completion_tokens)),
         ("queue_us", us(generation.queued)),
         ("prefill_us", us(generation.prefill)),

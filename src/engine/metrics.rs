@@ -46,6 +46,8 @@ pub struct Metrics {
     pub done: Counter,
     /// Tokens of the prompts of finished generations.
     pub prompt_tokens: Counter,
+    /// Those of them that were not computed, because an earlier or running prompt begins with them too.
+    pub cached_tokens: Counter,
     /// Tokens generated for them.
     pub generated_tokens: Counter,
     /// Texts embedded.
@@ -181,6 +183,7 @@ impl Metrics {
 
     fn generated(&self, generation: &Generation) {
         self.prompt_tokens.add(generation.prompt_tokens);
+        self.cached_tokens.add(generation.cached_tokens);
         self.generated_tokens.add(generation.completion_tokens);
         let later_tokens = u32::try_from(generation.completion_tokens).unwrap_or(u32::MAX).saturating_sub(1);
         self.record(|times| {
@@ -248,6 +251,7 @@ mod tests {
             text: String::new(),
             finish_reason: FinishReason::Length,
             prompt_tokens: 7,
+            cached_tokens: 5,
             completion_tokens,
             queued: Duration::from_millis(1),
             prefill: Duration::from_millis(2),
@@ -269,7 +273,8 @@ mod tests {
     fn a_generation_is_counted_with_its_tokens_and_times() {
         let metrics = Arc::new(Metrics::default());
         metrics.counting_generation(ignore())(Ok(generation(11)));
-        assert_eq!([&metrics.done, &metrics.prompt_tokens, &metrics.generated_tokens].map(Counter::get), [1, 7, 11]);
+        assert_eq!([&metrics.done, &metrics.prompt_tokens, &metrics.cached_tokens].map(Counter::get), [1, 7, 5]);
+        assert_eq!(metrics.generated_tokens.get(), 11);
         let times = metrics.latencies();
         assert!(about(times.queue.p50, 1000) && about(times.first_token.p99, 3000), "{times:?}");
         assert!(about(times.decode.max, 4000), "{times:?}");

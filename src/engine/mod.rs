@@ -52,7 +52,7 @@ mod worker;
 pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
 pub use metrics::{Metrics, Percentiles};
-pub use model::{Model, Purpose, Special};
+pub use model::{Purpose, Special};
 pub use registry::{Engine, EngineSettings, Listing};
 pub use served::Served;
 

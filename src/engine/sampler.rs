@@ -8,6 +8,7 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::error::EngineError;
+use crate::logic::limits;
 use crate::logic::options::Sampling;
 
 /// The sampling chain of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
@@ -54,6 +55,10 @@ impl Sampler {
         let Some(chain) = &mut self.chain else {
             return greedy(logits);
         };
+        // Some models forbid a token with minus infinity; anything else that is no number makes llama.cpp draw nonsense.
+        if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+            return Err(EngineError::Internal("the model returned a logit that is no number".to_owned()));
+        }
         let candidates = &mut chain.candidates;
         candidates.data.clear();
         candidates
@@ -86,7 +91,7 @@ fn greedy(logits: &[f32]) -> Result<u32, EngineError> {
 /// seed needs to be.
 fn random_seed() -> u32 {
     let hash = RandomState::new().build_hasher().finish();
-    (hash ^ (hash >> 32)) as u32
+    ((hash ^ (hash >> 32)) as u32).min(limits::SEED_MAX)
 }
 
 #[cfg(test)]
@@ -107,6 +112,14 @@ mod tests {
     fn logits_without_a_number_are_an_error() {
         let mut sampler = Sampler::new(&sampling(0.0, 1));
         assert_eq!(sampler.choose(&[f32::NAN, f32::NAN]).unwrap_err().code(), "INTERNAL");
+    }
+
+    #[test]
+    fn sampling_refuses_a_logit_that_is_no_number_and_takes_a_forbidden_token() {
+        let mut sampler = Sampler::new(&sampling(1.0, 1));
+        assert_eq!(sampler.choose(&[0.1, f32::NAN]).unwrap_err().code(), "INTERNAL");
+        assert_eq!(sampler.choose(&[0.1, f32::INFINITY]).unwrap_err().code(), "INTERNAL");
+        assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.1]).unwrap(), 1);
     }
 
     #[test]

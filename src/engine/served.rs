@@ -14,7 +14,7 @@ use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions};
+use crate::logic::options::{KvType, LoadOptions, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -126,6 +126,13 @@ impl Served {
             }
         };
         Ok(Self { model, options, layout, context, workers, metrics: Arc::clone(host.metrics) })
+    }
+
+    /// Tells whose vectors these are: equal only for the same model with the same pooling.
+    #[must_use]
+    pub fn embedder_fingerprint(&self) -> String {
+        let pooling = self.options.pooling.map_or("own", Pooling::name);
+        format!("{}-{}", self.model.facts.fingerprint, pooling.to_lowercase())
     }
 
     /// Takes a place in the queue for one request.
@@ -290,7 +297,13 @@ fn generate_pool(
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
     let make = move || {
         let abort = abort_switch(&stop);
-        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        if !made.remembers() {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' does not generate token by token; try TYPE EMBED",
+                model.facts.architecture
+            )));
+        }
         if made.sequence_capacity() < context {
             return Err(EngineError::Internal(format!(
                 "llama.cpp made sequences of {} tokens instead of {context}",
@@ -327,7 +340,7 @@ fn embed_pool(
         let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
         if !made.pools() {
             return Err(EngineError::LoadFailed(format!(
-                "model '{}' names no pooling; give POOLING MEAN, CLS or LAST",
+                "model '{}' names no pooling that makes a vector (a reranker makes a score); give POOLING MEAN, CLS or LAST",
                 model.name
             )));
         }

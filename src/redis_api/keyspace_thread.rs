@@ -81,6 +81,10 @@ unsafe impl Send for Detached {}
 /// # Errors
 /// `INTERNAL` if the system gives no thread.
 pub fn start() -> Result<(), Failure> {
+    // A worker may hold the lock for reading, and could be preempted there: the main thread waits for it once only.
+    if matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::Running(_)) {
+        return Ok(());
+    }
     start_from(|state| !matches!(state, State::Running(_)))
 }
 

@@ -76,7 +76,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.GENERATE chat 0 TEXT t TEMP -1", "TEMP must be from 0 to 100"),
         ("INFER.GENERATE chat 0 TEXT t MAXTOKENS 0", "MAXTOKENS must be from 1 to"),
         ("INFER.GENERATE chat 0 TEXT t MAXTOKENS 1.5", "MAXTOKENS is not an integer"),
-        ("INFER.GENERATE chat 0 TEXT t SEED 4294967296", "SEED must be from 0 to 4294967295"),
+        ("INFER.GENERATE chat 0 TEXT t SEED 4294967296", "SEED must be from 0 to 4294967294"),
         ("INFER.GENERATE chat 0 TEXT t TIMEOUT 0", "TIMEOUT must be from 1 to"),
         ("INFER.LOAD m /m CTX 99999999999999999999", "CTX must be from 64 to"),
         ("INFER.LOAD m /m CTX 63", "CTX must be from 64 to"),

@@ -100,7 +100,8 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     bob.refused(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog"], "NOPERM", "'infer.ingest' command");
     bob.refused(&cmd!["INFER.TOKENIZESTORE", "docs", "chat", "x"], "NOPERM", "'infer.tokenizestore' command");
     bob.refused(&cmd!["INFER.UNLOAD", "chat"], "NOPERM", "'infer.unload' command");
-    let ingest = ["+infer.ingest", "+hset", "+hdel", "+vadd", "+vrem", "+set", "+unlink"];
+    let ingest =
+        ["+infer.ingest", "+hset", "+hdel", "+vgetattr", "+vlinks", "+vinfo", "+vadd", "+vsetattr", "+set", "+unlink"];
     let written_keys = ["~tokens:{docs}:*", "~doc:{docs}:*"];
     admin.ok(&cmd!["ACL", "SETUSER", "bob", &ingest, &written_keys]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);

@@ -8,7 +8,7 @@ use crate::harness::{CHAT, Client, EMBED, Refusal, Server, array, cmd, eventuall
 const LEAST: &[&str] = &["+@infer", "+ping", "~a:*"];
 /// The same, with the commands that INFER commands run as the caller, so that keys are all that can be refused.
 const ALL: &[&str] =
-    &["+@infer", "+ping", "~a:*", "+@read", "+hset", "+hdel", "+vadd", "+vrem", "+set", "+unlink", "+vsim"];
+    &["+@infer", "+ping", "~a:*", "+@read", "+hset", "+hdel", "+vadd", "+vsetattr", "+set", "+unlink", "+vsim"];
 
 /// Keys of every kind at `a:…` and `b:…`; none at `…none`.
 fn server() -> Server {

@@ -78,8 +78,10 @@ fn long_answers_are_latency_events() {
 #[test]
 fn long_work_on_keys_is_a_latency_event_and_logged_with_command_and_client() {
     let (server, mut client) = indexed(&["--latency-monitor-threshold", "1"]);
-    // 64 MiB of tokens take every machine milliseconds to copy.
-    client.ok(&cmd!["SETRANGE", "tokens:{docs}:a.txt:chunk_0", (64 << 20) - 4, "\0\0\0\0"]);
+    // 80 MiB of tokens take every machine milliseconds to copy.
+    for chunk in 0..20 {
+        client.ok(&cmd!["SETRANGE", format!("tokens:{{docs}}:a.txt:chunk_{chunk}"), (4 << 20) - 4, "\0\0\0\0"]);
+    }
     client.ok(&cmd!["INFER.SEARCH", "docs", "line 0", "K", 200]);
     assert!(latency_events(&mut client).contains(&"infer-keys".to_owned()));
     let line = format!("while INFER.SEARCH of client {} worked on keys", client.id());

@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
         let line =
-            "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967295 minp 0 topp 1 TOPK 0 temp 0.25 maxtokens 7";
-        let sampling = Sampling { temperature: 0.25, top_k: 0, top_p: 1.0, min_p: 0.0, seed: Some(u32::MAX) };
+            "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967294 minp 0 topp 1 TOPK 0 temp 0.25 maxtokens 7";
+        let sampling = Sampling { temperature: 0.25, top_k: 0, top_p: 1.0, min_p: 0.0, seed: Some(u32::MAX - 1) };
         let expected = GenerateOptions {
             max_tokens: 7,
             sampling,
@@ -205,8 +205,8 @@ mod tests {
             ("TOPP 1.5", "TOPP must be from 0 to 1"),
             ("MINP -0.5", "MINP must be from 0 to 1"),
             ("MAXTOKENS 0", "MAXTOKENS must be from 1 to 1048576"),
-            ("SEED -1", "SEED must be from 0 to 4294967295"),
-            ("SEED 4294967296", "SEED must be from 0 to 4294967295"),
+            ("SEED -1", "SEED must be from 0 to 4294967294"),
+            ("SEED 4294967296", "SEED must be from 0 to 4294967294"),
             ("TIMEOUT 0", "TIMEOUT must be from 1 to 86400000"),
             ("STOP", "option STOP needs a value"),
             ("STOP 0", "STOP must be from 1 to 64"),

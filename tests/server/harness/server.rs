@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{Client, Model, PATIENCE, cmd, int, required};
 
 /// Lines of the log that a failed test shows.
-const LOG_TAIL: usize = 40;
+const LOG_LINES: usize = 60;
 
 /// What CONFIG REWRITE writes to; empty at first.
 const CONFIG_FILE: &str = "redis.conf";
@@ -188,8 +188,12 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
-            eprintln!("---- the end of the server's log:\n{tail}\n----");
+            let end = lines.len().saturating_sub(LOG_LINES);
+            // What matters in a report of a crash stands at its beginning.
+            let crash =
+                lines.iter().position(|line| line.contains("crashed by signal") || line.contains("ASSERTION FAILED"));
+            let shown: Vec<&str> = lines.into_iter().skip(crash.unwrap_or(end)).take(LOG_LINES).collect();
+            eprintln!("---- from the server's log:\n{}\n----", shown.join("\n"));
         }
     }
 }
