@@ -35,7 +35,7 @@ lint: setup-build ## formatting, clippy, rustdoc and, when it is installed, shel
 	@$(ENV) if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh .ci/run; \
 	    else say "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: setup-run build models ## tokens per second with 1, 2 and 4 clients, and PING meanwhile; MAXTOKENS=256
+bench: setup-run build models ## tokens per second with 1 to 8 clients, PING and plain commands meanwhile; MAXTOKENS=256 NICE=10
 	@scripts/bench.sh
 
 setup: ## install and fetch what building, running and testing need (root and apt; otherwise it says what to install)

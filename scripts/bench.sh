@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# make bench: tokens per second of SmolLM2-135M with 1, 2 and 4 clients that generate at once, and how long another client
-# waits for PING meanwhile. One server, one run each, after a warm-up; numbers of this machine, with whatever else it does.
+# make bench: tokens per second of SmolLM2-135M with 1, 2, 4 and 8 clients that generate at once, how long another client
+# waits for PING meanwhile, and what plain commands lose. One server, one run each, after a warm-up; numbers of this
+# machine, with whatever else it does. NICE sets infer.nice, MAXTOKENS the length of the answers.
 set -euo pipefail
 # shellcheck source=env.sh
 . "$(dirname "$0")/env.sh"
@@ -71,8 +72,40 @@ measure() {
     ' "$dir/client.$n."*
 }
 
+# plain FIELD redis-benchmark options…: that field of each line of its table, on one line
+plain() {
+    local field=$1
+    shift
+    redis-benchmark -h "$host" -p "$port" --csv "$@" |
+        awk -F , -v field="$field" 'NR > 1 { gsub(/"/, ""); printf "%s ", $field }'
+}
+
+# plain_line LABEL: requests per second of SET and GET, and the 99th percentile of PING in ms
+plain_line() {
+    local rates
+    read -r -a rates <<<"$(plain 2 -t set,get -P 16 -c 50 -n 500000) $(plain 7 -t ping_mbulk -c 1 -n 5000)"
+    printf '%-24s %10.0f %10.0f %12.2f\n' "$1" "${rates[@]}"
+}
+
+# plain_commands: plain commands on an idle server, then beside four clients that keep all workers busy
+plain_commands() {
+    local i
+    printf '\nplain commands by redis-benchmark: -t set,get -P 16 -c 50, and PING by one client\n\n'
+    printf '%-24s %10s %10s %12s\n' '' SET/s GET/s PING_p99_ms
+    plain_line 'nobody generating' | tee "$dir/plain"
+    clients=()
+    for ((i = 1; i <= 4; i++)); do
+        infer_json INFER.GENERATE chat 0 TEXT "$prompt" MAXTOKENS 3500 SEED "$i" >/dev/null 2>&1 &
+        clients+=($!)
+    done
+    sleep 1
+    plain_line '4 clients generating' | tee -a "$dir/plain"
+    awk '{ set[NR] = $(NF - 2); get[NR] = $(NF - 1); ping[NR] = $NF } END {
+        printf "%-24s %10.2f %10.2f %+12.2f\n", "ratio, difference", set[2] / set[1], get[2] / get[1], ping[2] - ping[1] }' "$dir/plain"
+}
+
 port=$(free_port)
-start_server "$dir" --save '' --appendonly no
+start_server "$dir" ${NICE:+--infer.nice "$NICE"} --save '' --appendonly no
 infer INFER.LOAD chat "$(chat_model_path)"
 generate "$dir/warm-up" 0 || die_with_log "generating failed: its reply is above the log"
 ping_window "$dir/pings.0"
@@ -84,4 +117,5 @@ printf 'PING from one more client, nobody generating: average %s ms, longest %s 
 printf 'total tok/s = all tokens / wall time, prompt included; decode tok/s = mean per client, after its first token\n'
 printf 'PING in ms while they generate; redis-cli measures whole milliseconds, so 0 means less than 1\n\n'
 printf '%7s  %6s  %7s  %11s  %14s  %9s  %7s  %7s  %7s\n' clients tokens wall_s total_tok/s decode_tok/s max_ttft_s ping_avg ping_max samples
-for n in 1 2 4; do measure "$n"; done
+for n in 1 2 4 8; do measure "$n"; done
+plain_commands

@@ -22,7 +22,7 @@ use logic::limits;
 use redis_api::acl::CATEGORY;
 use redis_api::config::{NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
-use redis_api::{entry, events, guard, log};
+use redis_api::{command_info, entry, events, guard, info, log};
 
 /// What Redis calls for each command: the handler of the same name in `commands`.
 macro_rules! handlers {
@@ -60,6 +60,8 @@ fn init(ctx: &Context, args: &[RedisString]) -> Status {
     }
     guard::install_panic_hook();
     let started = guard::guarded("the start of the module", || {
+        command_info::describe(ctx, commands::COMMANDS)?;
+        info::register(ctx, commands::info)?;
         events::on_shutdown(ctx, commands::stop)?;
         commands::start();
         Ok::<(), redis_api::reply::Failure>(())
@@ -84,21 +86,21 @@ redis_module! {
     init: init,
     deinit: deinit,
     commands: [
-        // name, handler, flags, first key, last key, step, categories
-        ["infer.load", load, "", 0, 0, 0, "admin dangerous", "infer"],
-        ["infer.unload", unload, "", 0, 0, 0, "admin dangerous", "infer"],
-        ["infer.models", models, "fast", 0, 0, 0, "", "infer"],
-        ["infer.model", model, "fast", 0, 0, 0, "", "infer"],
-        ["infer.tokenize", tokenize, "", 0, 0, 0, "", "infer"],
-        ["infer.tokenizestore", tokenize_store, "write deny-oom", 1, 1, 1, "", "infer"],
-        ["infer.detokenize", detokenize, "readonly", 0, 0, 0, "", "infer"],
-        ["infer.generate", generate, "readonly", 0, 0, 0, "", "infer"],
-        ["infer.embed", embed, "", 0, 0, 0, "", "infer"],
-        ["infer.index", index, "write deny-oom", 1, 1, 1, "", "infer"],
-        ["infer.ingest", ingest, "write deny-oom", 1, 1, 1, "", "infer"],
-        ["infer.search", search, "readonly", 1, 1, 1, "", "infer"],
-        ["infer.rag", rag, "readonly", 1, 1, 1, "", "infer"],
-        ["infer.debug", debug, "", 0, 0, 0, "admin dangerous", "infer"],
+        // name, handler, flags; keys and ACL categories are in commands::docs
+        ["infer.load", load, "admin blocking", 0, 0, 0, ""],
+        ["infer.unload", unload, "admin blocking", 0, 0, 0, ""],
+        ["infer.models", models, "fast", 0, 0, 0, ""],
+        ["infer.model", model, "fast", 0, 0, 0, ""],
+        ["infer.tokenize", tokenize, "blocking", 0, 0, 0, ""],
+        ["infer.tokenizestore", tokenize_store, "write deny-oom blocking", 0, 0, 0, ""],
+        ["infer.detokenize", detokenize, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
+        ["infer.generate", generate, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
+        ["infer.embed", embed, "blocking", 0, 0, 0, ""],
+        ["infer.index", index, "write deny-oom", 0, 0, 0, ""],
+        ["infer.ingest", ingest, "write deny-oom blocking", 0, 0, 0, ""],
+        ["infer.search", search, "readonly blocking", 0, 0, 0, ""],
+        ["infer.rag", rag, "readonly blocking", 0, 0, 0, ""],
+        ["infer.debug", debug, "admin", 0, 0, 0, ""],
     ],
     configurations: [
         i64: [

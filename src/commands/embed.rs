@@ -6,7 +6,7 @@ use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block};
 use crate::engine::{EngineError, Purpose, Ticket};
 use crate::logic::options::{Embed, EmbedFormat};
-use crate::logic::vector;
+use crate::logic::{limits, vector};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
@@ -29,6 +29,13 @@ pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let dim = request.dim.map_or(has, |dim| dim as usize);
     if dim > has {
         return Err(EngineError::TooManyDimensions { name: request.model.to_owned(), asked: dim, has }.into());
+    }
+    let numbers = dim.saturating_mul(request.texts.len());
+    if request.format == EmbedFormat::Values && numbers > limits::REPLY_ELEMENTS_MAX {
+        return Err(Failure::err(format!(
+            "FORMAT VALUES would answer {numbers} numbers, more than the {} of one reply; use FP32 or fewer texts",
+            limits::REPLY_ELEMENTS_MAX
+        )));
     }
     let shape = Shape { format: request.format, dim, normalize: request.normalize };
     let prefix = request.prefix.unwrap_or_default();

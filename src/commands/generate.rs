@@ -32,8 +32,11 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result<Vec<Segment>, Failure> {
     let keyspace = Keyspace::of(ctx);
     let mut segments = Vec::new();
+    let mut room = served.context as usize;
     for key in &request.keys {
-        segments.push(Segment::Tokens(keyspace.token_key(key)?));
+        let tokens = keyspace.token_key(key, room)?;
+        room -= tokens.len();
+        segments.push(Segment::Tokens(tokens));
     }
     if let Some(blob) = request.blob {
         segments.push(Segment::Tokens(

@@ -32,9 +32,16 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
             ),
         ));
     }
+    if !generator.model.has_template() {
+        return Err(Failure::err(format!(
+            "model '{}' has no usable chat template, which INFER.RAG needs; use an instruct model as GENMODEL",
+            request.gen_model
+        )));
+    }
     let settings = IndexSettings {
         embed_model: request.embed_model.to_owned(),
         gen_model: request.gen_model.to_owned(),
+        embedder: embedder.embedder_fingerprint(),
         dim: embedder.model.facts.embedding_dim,
         max_tokens: request.max_tokens,
         overlap: request.overlap,
@@ -44,6 +51,7 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let keys = IndexKeys::new(request.index);
     let keyspace = Keyspace::of(ctx);
     match read_settings(&keyspace, &keys)? {
+        None if vset::exists(&keyspace, &keys.vectors())? => return Err(leftover(&keys)),
         None => write_settings(&keyspace, &keys, &settings)?,
         Some(existing) if existing == settings => {}
         Some(existing) => return Err(different(&keys, &existing, &settings)),
@@ -59,6 +67,12 @@ fn write_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys, settings: &IndexSet
     }
     keyspace.write("HSET", &args)?;
     Ok(())
+}
+
+/// Vectors and tokens of an index whose settings were deleted would pass for those of the new one.
+fn leftover(keys: &IndexKeys) -> Failure {
+    let vectors = shown(&keys.vectors());
+    Failure::err(format!("{vectors} holds the vectors of an earlier index; delete that key first, or use another name"))
 }
 
 /// Names every setting that differs.

@@ -1,32 +1,32 @@
 //! `INFER.INGEST`: a document into an index.
 //!
-//! Chunking, tokenizing, hashing and embedding happen on engine threads. Everything is written in the reply callback,
-//! as the caller: one MULTI/EXEC for replicas and the AOF, and a reader sees the old document or the new one. Which
-//! chunks are unchanged is decided there too, so two clients that ingest one path at once cannot mix their chunks.
-
-use std::collections::HashMap;
+//! Chunking, tokenizing, hashing and embedding happen on engine threads, a few chunks at a time, so that queries get
+//! their turn between them. Everything is written in the reply callback, as the caller: one MULTI/EXEC for replicas and
+//! the AOF, and a reader sees the old document or the new one. Which chunks are unchanged is decided there too, so two
+//! clients that ingest one path at once cannot mix their chunks.
 
 use redis_module::Context;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::retrieval::{IndexModels, index_models, read_hash, require_settings};
+use super::document::{Prepared, Writer};
+use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block};
-use crate::engine::{EngineError, Model, Special, Ticket};
+use crate::engine::{EngineError, Special, Ticket};
 use crate::logic::chunk::{Chunk, ChunkOptions, chunk};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
-use crate::logic::keys::{IndexKeys, element};
+use crate::logic::keys::IndexKeys;
 use crate::logic::options::Ingest;
-use crate::logic::{token_blob, vector};
+use crate::logic::{limits, vector};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::pending::PendingReply;
-use crate::redis_api::reply::{Answer, Failure, Value};
-use crate::redis_api::vset::{self, Element};
+use crate::redis_api::reply::Failure;
+use crate::redis_api::vset;
 
-/// Field of a document's hash that holds the number of its chunks.
-const CHUNKS: &str = "chunks";
+/// Chunks embedded as one job. Other jobs get their turn in between: about a second with a small encoder.
+const SLICE: usize = 8;
 
 /// A document on its way into an index.
 struct Document {
@@ -37,13 +37,13 @@ struct Document {
     models: IndexModels,
 }
 
-/// One chunk, ready to be written.
-struct Prepared {
-    attributes: ChunkAttributes,
-    /// Over text and lines.
-    hash: String,
-    tokens: Vec<u32>,
-    vector: Vec<f32>,
+/// How far it has come.
+struct Progress {
+    document: Document,
+    chunks: Vec<Chunk>,
+    prepared: Vec<Prepared>,
+    embedding: Embedding,
+    pending: PendingReply,
 }
 
 /* INFER.INGEST index path text */
@@ -65,21 +65,14 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 }
 
 impl Document {
-    /// Cuts the text, embeds the chunks as one job, and hands them to the reply callback to be written.
+    /// Cuts the text, then has the chunks embedded.
     fn embed(self, embedding: Embedding, pending: PendingReply) {
         let chunks = self.chunks();
-        if chunks.is_empty() {
-            return pending.finish_with(move |ctx| self.write(ctx, Vec::new()));
+        if chunks.len() > limits::DOCUMENT_CHUNKS_MAX {
+            drop(embedding);
+            return pending.finish(Err(too_many_chunks(chunks.len())));
         }
-        let texts: Vec<String> = chunks.iter().map(|chunk| self.text_of(chunk).to_owned()).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        embedding.run(&texts, move |vectors| {
-            let prepared = vectors.and_then(|vectors| self.prepare(&chunks, vectors));
-            match prepared {
-                Ok(prepared) => pending.finish_with(move |ctx| self.write(ctx, prepared)),
-                Err(error) => pending.finish(Err(error.into())),
-            }
-        });
+        Progress { document: self, chunks, prepared: Vec::new(), embedding, pending }.go_on();
     }
 
     fn chunks(&self) -> Vec<Chunk> {
@@ -95,118 +88,69 @@ impl Document {
         self.text.get(chunk.text_range.clone()).unwrap_or_default()
     }
 
-    fn prepare(&self, chunks: &[Chunk], vectors: Vec<Vec<f32>>) -> Result<Vec<Prepared>, EngineError> {
-        let generator: &Model = &self.models.generator.model;
-        let prepare = |((number, chunk), mut vector): ((u32, &Chunk), Vec<f32>)| {
-            let text = self.text_of(chunk);
-            vector::l2_normalize(&mut vector);
-            let lines = (chunk.first_line, chunk.last_line);
-            let hash = xxh3_128(format!("{}-{}:{text}", lines.0, lines.1).as_bytes());
-            Ok(Prepared {
-                attributes: ChunkAttributes {
-                    path: self.path.clone(),
-                    chunk: number,
-                    lines,
-                    ext: extension(&self.path).to_owned(),
-                },
-                hash: format!("{hash:032x}"),
-                tokens: generator.tokenize(text, Special::None)?,
-                vector,
-            })
-        };
-        (0..).zip(chunks).zip(vectors).map(prepare).collect()
-    }
-
-    /// Writes the difference between what is stored and `chunks`. Runs on the main thread, as the caller.
-    fn write(self, ctx: &Context, chunks: Vec<Prepared>) -> Answer {
-        let keyspace = Keyspace::of(ctx);
-        if require_settings(&keyspace, &self.keys)? != self.settings {
-            return Err(Failure::err("the index was changed while the document was being embedded; send it again"));
-        }
-        let document_key = self.keys.document(&self.path);
-        let stored: HashMap<Vec<u8>, Vec<u8>> = read_hash(&keyspace, &document_key)?.into_iter().collect();
-        let stored_hash = |name: &str| stored.get(name.as_bytes()).map(Vec::as_slice);
-        let stored_count =
-            stored_hash(CHUNKS).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok()).unwrap_or_default();
-
-        let is_kept = |chunk: &Prepared| stored_hash(&field(chunk.attributes.chunk)) == Some(chunk.hash.as_bytes());
-        let (kept, changed): (Vec<&Prepared>, Vec<&Prepared>) = chunks.iter().partition(|chunk| is_kept(chunk));
-        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let touched: Vec<u32> = changed.iter().map(|chunk| chunk.attributes.chunk).chain(count..stored_count).collect();
-        self.announce(&keyspace, &document_key, &touched, count.max(stored_count))?;
-        for chunk in &changed {
-            self.write_chunk(&keyspace, chunk)?;
-        }
-        for number in count..stored_count {
-            self.remove_chunk(&keyspace, number)?;
-        }
-        self.write_document(&keyspace, &document_key, &chunks)?;
-        let removed = stored_count.saturating_sub(count);
-        let counts = [
-            ("added", Value::from(changed.len())),
-            ("kept", Value::from(kept.len())),
-            ("removed", Value::from(removed)),
-        ];
-        Ok(Value::Map(counts.into()))
-    }
-
-    /// Makes the document's hash forget the chunks that are about to change or go, and count all that may be there. A
-    /// later write can fail (memory, rights), and then the next ingest must neither take a chunk of this one for its
-    /// own nor leave one behind.
-    fn announce(&self, keyspace: &Keyspace<'_>, key: &[u8], touched: &[u32], count: u32) -> Result<(), Failure> {
-        if touched.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<String> = touched.iter().copied().map(field).collect();
-        let mut args: Vec<&[u8]> = vec![key];
-        args.extend(names.iter().map(String::as_bytes));
-        keyspace.write("HDEL", &args)?;
-        keyspace.write("HSET", &[key, CHUNKS.as_bytes(), count.to_string().as_bytes()])?;
-        Ok(())
-    }
-
-    fn write_chunk(&self, keyspace: &Keyspace<'_>, chunk: &Prepared) -> Result<(), Failure> {
-        let element = element(&self.path, chunk.attributes.chunk);
-        let attributes = chunk.attributes.to_json();
-        let new = Element {
-            key: &self.keys.vectors(),
-            element: element.as_bytes(),
-            vector: &chunk.vector,
-            quant: self.settings.quant.name(),
-            attributes: &attributes,
-        };
-        vset::add(keyspace, &new)?;
-        keyspace.write("SET", &[&self.keys.tokens(&element), &token_blob::encode(&chunk.tokens)])?;
-        Ok(())
-    }
-
-    fn remove_chunk(&self, keyspace: &Keyspace<'_>, number: u32) -> Result<(), Failure> {
-        let element = element(&self.path, number);
-        vset::remove(keyspace, &self.keys.vectors(), element.as_bytes())?;
-        keyspace.write("UNLINK", &[&self.keys.tokens(&element)])?;
-        Ok(())
-    }
-
-    /// The document's hash: its chunk count, and the hash of each chunk.
-    fn write_document(&self, keyspace: &Keyspace<'_>, key: &[u8], chunks: &[Prepared]) -> Result<(), Failure> {
-        keyspace.write("UNLINK", &[key])?;
-        if chunks.is_empty() {
-            return Ok(());
-        }
-        let count = chunks.len().to_string();
-        let names: Vec<String> = chunks.iter().map(|chunk| field(chunk.attributes.chunk)).collect();
-        let mut args: Vec<&[u8]> = vec![key, CHUNKS.as_bytes(), count.as_bytes()];
-        for (name, chunk) in names.iter().zip(chunks) {
-            args.extend([name.as_bytes(), chunk.hash.as_bytes()]);
-        }
-        keyspace.write("HSET", &args)?;
-        Ok(())
+    /// The chunk `number` with its tokens for the answering model.
+    fn prepare(&self, number: u32, chunk: &Chunk, mut vector: Vec<f32>) -> Result<Prepared, EngineError> {
+        let text = self.text_of(chunk);
+        vector::l2_normalize(&mut vector);
+        let (made_by, lines) = (self.settings.to_fields(), (chunk.first_line, chunk.last_line));
+        let hash = xxh3_128(format!("{made_by:?} {}-{}:{text}", lines.0, lines.1).as_bytes());
+        let attributes =
+            ChunkAttributes { path: self.path.clone(), chunk: number, lines, ext: extension(&self.path).to_owned() };
+        let tokens = self.models.generator.model.tokenize(text, Special::None)?;
+        Ok(Prepared { attributes, hash: format!("{hash:032x}"), tokens, vector })
     }
 }
 
-/// Name of the field with the hash of a chunk.
-fn field(chunk: u32) -> String {
-    format!("chunk_{chunk}")
+impl Progress {
+    /// Queues the next chunks, or hands all of them to the reply callback to be written.
+    fn go_on(self) {
+        let rest = self.chunks.get(self.prepared.len()..).unwrap_or_default();
+        if rest.is_empty() {
+            return self.finish();
+        }
+        let texts: Vec<String> = rest.iter().take(SLICE).map(|chunk| self.document.text_of(chunk).to_owned()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let embedding = self.embedding.clone();
+        let mut progress = self;
+        embedding.run(&texts, move |vectors| match vectors.and_then(|vectors| progress.take(vectors)) {
+            Ok(()) => progress.go_on(),
+            Err(error) => progress.fail(error),
+        });
+    }
+
+    /// Adds the next chunks, whose vectors these are.
+    fn take(&mut self, vectors: Vec<Vec<f32>>) -> Result<(), EngineError> {
+        if vectors.is_empty() {
+            return Err(EngineError::Internal("no vectors came back".to_owned()));
+        }
+        for vector in vectors {
+            let number = self.prepared.len();
+            let Some(chunk) = self.chunks.get(number) else { break };
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            self.prepared.push(self.document.prepare(number, chunk, vector)?);
+        }
+        Ok(())
+    }
+
+    /// The models stay behind: freeing one is not for the main thread.
+    fn finish(self) {
+        let Self { document: Document { keys, settings, path, .. }, prepared, pending, embedding, .. } = self;
+        drop(embedding);
+        let writer = Writer { keys, settings, path };
+        pending.finish_with(move |ctx| writer.write(ctx, &prepared));
+    }
+
+    fn fail(self, error: EngineError) {
+        drop(self.embedding);
+        self.pending.finish(Err(error.into()));
+    }
+}
+
+fn too_many_chunks(count: usize) -> Failure {
+    Failure::err(format!(
+        "the document has {count} chunks, more than the {} that are written in one go; split it, or use an index with a larger MAXTOKENS",
+        limits::DOCUMENT_CHUNKS_MAX
+    ))
 }
 
 /// What follows the last dot of the file name; empty when there is none.

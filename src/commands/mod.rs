@@ -5,10 +5,13 @@
 //! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
 mod debug;
+mod docs;
+mod document;
 mod embed;
 mod failure;
 mod generate;
 mod index;
+mod info;
 mod ingest;
 mod load;
 mod models;
@@ -20,9 +23,11 @@ mod tokens;
 mod waiting;
 
 pub use debug::debug;
+pub use docs::COMMANDS;
 pub use embed::embed;
 pub use generate::generate;
 pub use index::index;
+pub use info::info;
 pub use ingest::ingest;
 pub use load::{load, unload};
 pub use models::{model, models};

@@ -12,6 +12,7 @@ use super::retrieval::{Found, IndexModels, find, index_models, query_vector, req
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, WaitingForText, stats};
 use crate::engine::{Generation, Served};
+use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Rag;
 use crate::logic::prompt::{ContextChunk, DEFAULT_RAG_SYSTEM, rag_messages};
@@ -28,6 +29,7 @@ struct Question {
     waiting: WaitingForText,
     caller: Caller,
     keys: IndexKeys,
+    settings: IndexSettings,
     text: String,
     system: String,
     k: u32,
@@ -49,15 +51,17 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     vset::require(ctx)?;
     keyspace_thread::start()?;
     let keys = IndexKeys::new(request.index);
-    let IndexModels { embedder, generator } = index_models(&require_settings(&Keyspace::of(ctx), &keys)?)?;
+    let settings = require_settings(&Keyspace::of(ctx), &keys)?;
+    let IndexModels { embedder, generator } = index_models(&settings)?;
     let permit = embedder.permit(queue_limit())?;
     let detail = Detail { sources: request.with_sources, stats: request.options.with_stats };
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
     let embedding = Embedding { served: embedder, permit, ticket: waiting.ticket.clone() };
     let question = Question {
         waiting,
-        caller: Caller::of(ctx),
+        caller: Caller::of(ctx, "INFER.RAG"),
         keys,
+        settings,
         text: request.query.to_owned(),
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
         k: request.k,
@@ -78,7 +82,7 @@ impl Question {
 
     fn retrieve(self, vector: Vec<f32>) {
         keyspace_thread::run(self.caller.clone(), move |keyspace| {
-            match keyspace.and_then(|keyspace| find(keyspace, &self.keys, &vector, self.k)) {
+            match keyspace.and_then(|keyspace| find(keyspace, &self.keys, &self.settings, &vector, self.k)) {
                 Ok(found) => self.hand_to_desk(found),
                 Err(failure) => self.waiting.fail(failure),
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::runtime::engine;
 use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
-use crate::logic::keys::IndexKeys;
-use crate::logic::vector;
+use crate::logic::keys::{IndexKeys, chunk_id};
+use crate::logic::{limits, vector};
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::reply::{Failure, Value, shown};
 use crate::redis_api::vset::{self, Hit};
@@ -15,7 +15,7 @@ use crate::redis_api::vset::{self, Hit};
 /// A chunk that a query found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Name of the element: path and chunk number.
+    /// Path and chunk number, as in the name of the token key.
     pub id: String,
     /// Where the chunk comes from.
     pub attributes: ChunkAttributes,
@@ -60,6 +60,18 @@ pub(super) fn require_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys) -> Res
 /// Name and value of a hash field.
 type HashField = (Vec<u8>, Vec<u8>);
 
+/// Fails when the index was made anew since `settings` were read.
+pub(super) fn require_unchanged(
+    keyspace: &Keyspace<'_>,
+    keys: &IndexKeys,
+    settings: &IndexSettings,
+) -> Result<(), Failure> {
+    if require_settings(keyspace, keys)? == *settings {
+        return Ok(());
+    }
+    Err(Failure::err(format!("index {} was changed while the command ran; send it again", shown(keys.settings()))))
+}
+
 /// All fields of a hash; none when there is no such key.
 pub(super) fn read_hash(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Vec<HashField>, Failure> {
     let Reply::Map(fields) = keyspace.read("HGETALL", &[key])? else {
@@ -89,6 +101,10 @@ pub(super) fn index_models(settings: &IndexSettings) -> Result<IndexModels, Fail
         let (name, was) = (&settings.embed_model, settings.dim);
         return Err(mismatch(format!("the index has vectors of {was} numbers, but model '{name}' now makes {dim}")));
     }
+    if embedder.embedder_fingerprint() != settings.embedder {
+        let name = &settings.embed_model;
+        return Err(mismatch(format!("the stored vectors were made by another model than the one loaded as '{name}'")));
+    }
     if *tokenizer != settings.tokenizer {
         return Err(mismatch(format!(
             "the stored tokens were made by another tokenizer than that of model '{}'",
@@ -116,23 +132,35 @@ pub(super) fn query_vector(vectors: Result<Vec<Vec<f32>>, EngineError>) -> Resul
 /// Redis' lock.
 ///
 /// A chunk whose tokens have expired or been deleted is left out; the next ingest of its path brings it back.
-pub(super) fn find(keyspace: &Keyspace<'_>, keys: &IndexKeys, query: &[f32], k: u32) -> Result<Vec<Found>, Failure> {
+///
+/// # Errors
+/// `ERR` when the index is no longer the one with `settings`, for which the query was embedded.
+pub(super) fn find(
+    keyspace: &Keyspace<'_>,
+    keys: &IndexKeys,
+    settings: &IndexSettings,
+    query: &[f32],
+    k: u32,
+) -> Result<Vec<Found>, Failure> {
+    require_unchanged(keyspace, keys, settings)?;
     let hits = vset::similar(keyspace, &keys.vectors(), query, k)?;
     let mut found = Vec::with_capacity(hits.len());
     for hit in hits {
-        if let Some(chunk) = read_chunk(keyspace, keys, hit)? {
-            found.push(chunk);
-        }
+        let chunk = read_chunk(keyspace, keys, hit)?;
+        // Two versions of a chunk can be there only when somebody deleted the document's hash between two ingests.
+        found.extend(chunk.filter(|chunk| found.iter().all(|other: &Found| other.id != chunk.id)));
     }
     Ok(found)
 }
 
 fn read_chunk(keyspace: &Keyspace<'_>, keys: &IndexKeys, hit: Hit) -> Result<Option<Found>, Failure> {
     // Elements that somebody else put into the vector set have no attributes of ours, and no tokens.
-    let Ok(id) = String::from_utf8(hit.element) else { return Ok(None) };
     let Some(attributes) = hit.attributes.and_then(|json| ChunkAttributes::from_json(&json).ok()) else {
         return Ok(None);
     };
-    let Some(tokens) = keyspace.token_key_if_present(&keys.tokens(&id))? else { return Ok(None) };
+    let id = chunk_id(&attributes.path, attributes.chunk);
+    let Some(tokens) = keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)? else {
+        return Ok(None);
+    };
     Ok(Some(Found { id, attributes, score: hit.score, tokens }))
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, EngineError, EngineSettings, system_info};
+use crate::engine::{Engine, EngineError, EngineSettings, Metrics, system_info};
 use crate::redis_api::{config, keyspace_thread};
 
 static ENGINE: RwLock<Option<Arc<Engine>>> = RwLock::new(None);
@@ -45,6 +45,12 @@ pub(super) fn debug_commands_enabled() -> bool {
 pub(super) fn engine() -> Result<Arc<Engine>, EngineError> {
     let engine = ENGINE.read().unwrap_or_else(PoisonError::into_inner).clone();
     engine.ok_or(EngineError::Cancelled("the server is stopping"))
+}
+
+/// As [`engine`], without waiting for a lock and without taking a share of the engine, for a crash report.
+pub(super) fn try_metrics<R>(read: impl FnOnce(&Metrics) -> R) -> Option<R> {
+    let engine = ENGINE.try_read().ok()?;
+    engine.as_ref().map(|engine| read(&engine.metrics))
 }
 
 /// Requests that may wait for one model.

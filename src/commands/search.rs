@@ -25,18 +25,19 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     vset::require(ctx)?;
     keyspace_thread::start()?;
     let keys = IndexKeys::new(request.index);
-    let models = index_models(&require_settings(&Keyspace::of(ctx), &keys)?)?;
+    let settings = require_settings(&Keyspace::of(ctx), &keys)?;
+    let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
     let pending = block(ctx, "INFER.SEARCH")?;
     let ticket = Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() };
     let embedding = Embedding { served: models.embedder, permit, ticket };
-    let (caller, query, k) = (Caller::of(ctx), request.query.to_owned(), request.k);
+    let (caller, query, k) = (Caller::of(ctx, "INFER.SEARCH"), request.query.to_owned(), request.k);
     let generator = request.with_text.then_some(models.generator);
     engine()?.run(move || {
         embedding.run(&[&query], move |vectors| match query_vector(vectors) {
             Ok(vector) => {
                 keyspace_thread::run(caller, move |keyspace| {
-                    let found = keyspace.and_then(|keyspace| find(keyspace, &keys, &vector, k));
+                    let found = keyspace.and_then(|keyspace| find(keyspace, &keys, &settings, &vector, k));
                     answer(pending, found, generator);
                 });
             }

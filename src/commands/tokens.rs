@@ -6,7 +6,7 @@ use super::runtime::engine;
 use super::waiting::{answer_from_desk, block};
 use crate::engine::Special;
 use crate::logic::options::{Detokenize, Tokenize, TokenizeStore};
-use crate::logic::token_blob;
+use crate::logic::{limits, token_blob};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
@@ -23,6 +23,13 @@ pub fn tokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let pending = block(ctx, "INFER.TOKENIZE")?;
     answer_from_desk(pending, move || {
         let tokens = served.model.tokenize(&text, special)?;
+        if tokens.len() > limits::REPLY_ELEMENTS_MAX {
+            return Err(Failure::err(format!(
+                "the text has {} tokens, more than the {} of one reply; INFER.TOKENIZESTORE keeps them in a key",
+                tokens.len(),
+                limits::REPLY_ELEMENTS_MAX
+            )));
+        }
         Ok(Value::Array(tokens.into_iter().map(Value::from).collect()))
     })?;
     Ok(Outcome::Pending)
@@ -63,7 +70,7 @@ pub fn detokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let keyspace = Keyspace::of(ctx);
     let mut tokens = Vec::new();
     for key in &request.keys {
-        tokens.append(&mut keyspace.token_key(key)?);
+        tokens.append(&mut keyspace.token_key(key, limits::KEY_TOKENS_MAX - tokens.len())?);
     }
     if let Some(blob) = request.blob {
         tokens.append(&mut token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?);

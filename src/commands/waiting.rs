@@ -53,7 +53,9 @@ impl WaitingForText {
         let permit = served.permit(queue_limit())?;
         let generated = Arc::new(AtomicU32::new(0));
         let (progress, timeout, max_tokens) = (Arc::clone(&generated), options.timeout, options.max_tokens);
+        let metrics = Arc::clone(&engine()?.metrics);
         let on_timeout = move || {
+            metrics.timeouts.increment();
             let (waited, done) = (timeout.unwrap_or_default().as_millis(), progress.load(Ordering::Relaxed));
             format!(
                 "after {waited} ms with {done} of at most {max_tokens} tokens generated; raise TIMEOUT or lower MAXTOKENS"
@@ -98,7 +100,8 @@ fn check_logit_bias(served: &Served, options: &GenerateOptions) -> Result<(), Fa
     served.model.check_tokens(&ids).map_err(|error| Failure::new(error.code(), format!("LOGITBIAS: {error}")))
 }
 
-/// Embeds texts for a step that goes on with the vectors, L2-normalised. Not on the main thread.
+/// Embeds texts for a step that goes on with the vectors. Not on the main thread. Clones share one place in the queue.
+#[derive(Clone)]
 pub(super) struct Embedding {
     pub served: Arc<Served>,
     pub permit: Permit,
@@ -129,6 +132,7 @@ pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static s
     vec![
         ("finish_reason", Value::from(generation.finish_reason.name())),
         ("prompt_tokens", Value::from(generation.prompt_tokens)),
+        ("cached_tokens", Value::from(generation.cached_tokens)),
         ("completion_tokens", Value::from(generation.completion_tokens)),
         ("queue_us", us(generation.queued)),
         ("prefill_us", us(generation.prefill)),

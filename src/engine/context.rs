@@ -117,14 +117,14 @@ impl Context {
     /// `OOM` when llama.cpp cannot make the context; its own reason is in the text.
     pub(super) fn new(model: Arc<Model>, spec: ContextSpec, abort: Arc<AbortSwitch>) -> Result<Self, EngineError> {
         let params = params(&spec, &abort);
-        llama_log::take_last_error();
+        llama_log::take_error();
         let created = {
             let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
             unsafe { sys::llama_init_from_model(model.as_ptr(), params) }
         };
         let Some(ptr) = NonNull::new(created) else {
-            let reason = llama_log::take_last_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
+            let reason = llama_log::take_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
             return Err(EngineError::OutOfMemory(format!(
                 "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
                 spec.sequences, spec.context, model.name
@@ -139,11 +139,18 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
     }
 
-    /// Whether the context turns each sequence into one vector.
+    /// Whether the context turns each sequence into one vector. A reranker, which makes a score of it, does not:
+    /// llama.cpp keeps one number where [`Context::embedding`] would read a vector.
     pub(super) fn pools(&self) -> bool {
         // SAFETY: the context is live.
         let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
-        pooling != sys::LLAMA_POOLING_TYPE_NONE && pooling != sys::LLAMA_POOLING_TYPE_UNSPECIFIED
+        [sys::LLAMA_POOLING_TYPE_MEAN, sys::LLAMA_POOLING_TYPE_CLS, sys::LLAMA_POOLING_TYPE_LAST].contains(&pooling)
+    }
+
+    /// Whether tokens of earlier calls are kept. llama.cpp has models that look like generators and keep nothing
+    /// (diffusion, some embedding models); decoding with them aborts.
+    pub(super) fn remembers(&mut self) -> bool {
+        self.memory().is_some()
     }
 
     /// Runs the model over `batch`.
@@ -196,8 +203,8 @@ impl Context {
     pub(super) fn embedding(&mut self, sequence: u32) -> Option<&[f32]> {
         // SAFETY: the context is live; an unknown sequence gives null.
         let embedding = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
-        // SAFETY: with pooling each sequence has one row of `embedding_dim` floats until the next decode, which needs
-        // `&mut self`.
+        // SAFETY: with the poolings that `pools` accepts each sequence has one row of `embedding_dim` floats until the
+        // next decode, which needs `&mut self`.
         (!embedding.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(embedding, self.model.facts.embedding_dim as usize) })
     }
@@ -210,6 +217,46 @@ impl Context {
             // SAFETY: the sequence id is in range; -1, -1 is the whole sequence, which every kind of memory can remove.
             unsafe { sys::llama_memory_seq_rm(memory, sequence.cast_signed(), -1, -1) };
         }
+    }
+
+    /// Makes sequence `to` a copy of sequence `from`; `false` when the model's memory cannot.
+    ///
+    /// The next decode copies the whole buffer of the sequence, which is memory bandwidth, not computation.
+    pub(super) fn copy_sequence(&mut self, from: u32, to: u32) -> bool {
+        if from.max(to) >= self.spec.sequences || !self.model.can_rewind() {
+            return false;
+        }
+        let Some(memory) = self.memory() else {
+            return false;
+        };
+        // SAFETY: both ids are in range, and -1, -1 is the whole sequence: llama.cpp aborts on a part of one when
+        // sequences have buffers of their own.
+        unsafe { sys::llama_memory_seq_cp(memory, from.cast_signed(), to.cast_signed(), -1, -1) };
+        true
+    }
+
+    /// Cuts a sequence behind its first `length` tokens (at least 1); `false` when the next token could not be
+    /// computed from what is left.
+    pub(super) fn truncate_sequence(&mut self, sequence: u32, length: usize) -> bool {
+        let (Some(memory), Ok(length)) = (self.memory(), i32::try_from(length)) else {
+            return false;
+        };
+        if sequence >= self.spec.sequences || !self.model.can_rewind() {
+            return false;
+        }
+        let id = sequence.cast_signed();
+        // SAFETY: the sequence id is in range; a memory that cannot remove a part says so.
+        let removed = unsafe { sys::llama_memory_seq_rm(memory, id, length, -1) };
+        // SAFETY: as above.
+        let (first, last) = (unsafe { sys::llama_memory_seq_pos_min(memory, id) }, unsafe {
+            sys::llama_memory_seq_pos_max(memory, id)
+        });
+        // A sliding window keeps no more than its last tokens; after a cut it may lack some that the next token sees.
+        let needed_from = match self.model.sliding_window() {
+            0 => 0,
+            window => (length - window).max(0),
+        };
+        removed && last == length - 1 && first <= needed_from
     }
 
     /// Forgets every sequence.

@@ -22,6 +22,10 @@ pub(super) trait Decoder: Send {
     /// Logits after the last token of entry `entry` of the last plan.
     fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError>;
 
+    /// Makes `slot` hold the first `keep` tokens of `source`, which may be `slot` itself, and nothing else. Returns how
+    /// many it holds: `keep`, or 0 when the model's memory cannot be cut there.
+    fn reuse(&mut self, slot: SlotId, source: SlotId, keep: usize) -> usize;
+
     /// Forgets what a slot holds.
     fn clear(&mut self, slot: SlotId);
 
@@ -64,6 +68,11 @@ impl LlamaDecoder {
     }
 }
 
+/// The sequence of a slot; one that does not exist is refused by the context.
+fn sequence(slot: SlotId) -> u32 {
+    u32::try_from(slot.index()).unwrap_or(u32::MAX)
+}
+
 impl Decoder for LlamaDecoder {
     fn decode(
         &mut self,
@@ -73,7 +82,7 @@ impl Decoder for LlamaDecoder {
         self.batch.clear();
         self.outputs.clear();
         for entry in &plan.entries {
-            let sequence = u32::try_from(entry.slot.index()).unwrap_or(u32::MAX);
+            let sequence = sequence(entry.slot);
             for (position, (i, &token)) in (entry.first_pos..).zip(entry.tokens.iter().enumerate()) {
                 let last = i + 1 == entry.tokens.len();
                 self.batch.push(token, position, sequence, last && entry.wants_logits);
@@ -95,8 +104,17 @@ impl Decoder for LlamaDecoder {
             .ok_or_else(|| EngineError::Internal(format!("no logits for entry {entry} of the batch")))
     }
 
+    fn reuse(&mut self, slot: SlotId, source: SlotId, keep: usize) -> usize {
+        let copied = keep > 0 && (slot == source || self.context.copy_sequence(sequence(source), sequence(slot)));
+        if copied && self.context.truncate_sequence(sequence(slot), keep) {
+            return keep;
+        }
+        self.clear(slot);
+        0
+    }
+
     fn clear(&mut self, slot: SlotId) {
-        self.context.clear_sequence(u32::try_from(slot.index()).unwrap_or(u32::MAX));
+        self.context.clear_sequence(sequence(slot));
     }
 
     fn clear_all(&mut self) {

@@ -68,6 +68,16 @@ pub enum EngineError {
         /// Position of the text in the call, from 1.
         index: usize,
     },
+    /// A text that would overflow the stack of llama.cpp's tokenizer.
+    #[error(
+        "the text has more than {max} characters in a row without white space, or of white space alone, which the tokenizer of model '{name}' cannot take; break it up"
+    )]
+    RunTooLong {
+        /// Name of the model.
+        name: String,
+        /// Characters it can take.
+        max: usize,
+    },
     /// The prompt has no token at all.
     #[error("the prompt is empty: give a key with tokens, TEXT or BLOB")]
     EmptyPrompt,
@@ -120,6 +130,7 @@ impl EngineError {
             Self::NameTaken(_)
             | Self::WrongKind { .. }
             | Self::EmptyText { .. }
+            | Self::RunTooLong { .. }
             | Self::EmptyPrompt
             | Self::TooManyDimensions { .. }
             | Self::NoTemplate { .. } => "ERR",

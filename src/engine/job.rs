@@ -26,9 +26,15 @@ impl Ticket {
     }
 }
 
-/// A place in a model's queue, given back when dropped.
-#[derive(Debug)]
+/// A place in a model's queue, given back when the last clone is dropped.
+#[derive(Debug, Clone)]
 pub struct Permit {
+    /// Held for its drop.
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
     taken: Arc<AtomicUsize>,
 }
 
@@ -36,11 +42,11 @@ impl Permit {
     /// Takes one of `limit` places, if one is free.
     pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1)).ok()?;
-        Some(Self { taken: Arc::clone(taken) })
+        Some(Self { _place: Arc::new(Place { taken: Arc::clone(taken) }) })
     }
 }
 
-impl Drop for Permit {
+impl Drop for Place {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
     }
@@ -113,6 +119,8 @@ pub struct Generation {
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, the ones that an earlier or concurrent request had brought into the model's memory.
+    pub cached_tokens: usize,
     /// Tokens generated, with the end token if there was one.
     pub completion_tokens: usize,
     /// From the command's arrival to the first decode call of the prompt.

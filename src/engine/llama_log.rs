@@ -1,8 +1,8 @@
 //! llama.cpp's log, passed on to the `log` crate line by line.
 //!
 //! llama.cpp logs from any thread, and continues a line with level CONT, so each thread gathers its own line. What
-//! llama.cpp calls information (hundreds of lines per load) is debug here. The last error of a thread is kept: it is
-//! the reason that a failed load gives no other way.
+//! llama.cpp calls information (hundreds of lines per load) is debug here. The first error of a thread is kept: it is
+//! the reason that a failed load gives no other way, and later lines only say that it failed.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -12,7 +12,7 @@ use llama_cpp_sys_2::{GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_
 
 thread_local! {
     static LINE: RefCell<(log::Level, String)> = const { RefCell::new((log::Level::Debug, String::new())) };
-    static LAST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+    static FIRST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Directs llama.cpp's and ggml's log here, for the whole process.
@@ -21,9 +21,9 @@ pub(super) fn install() {
     unsafe { llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut()) };
 }
 
-/// The last error that llama.cpp logged on this thread since the last call.
-pub(super) fn take_last_error() -> Option<String> {
-    LAST_ERROR.with_borrow_mut(Option::take)
+/// The first error that llama.cpp logged on this thread since the last call.
+pub(super) fn take_error() -> Option<String> {
+    FIRST_ERROR.with_borrow_mut(Option::take)
 }
 
 extern "C" fn on_log(level: ggml_log_level, text: *const c_char, _user_data: *mut c_void) {
@@ -50,7 +50,7 @@ fn append(level: ggml_log_level, text: &str) {
         if line.ends_with('\n') {
             let message = line.trim_end();
             if *line_level == log::Level::Error {
-                LAST_ERROR.set(Some(message.to_owned()));
+                FIRST_ERROR.with_borrow_mut(|first| _ = first.get_or_insert_with(|| message.to_owned()));
             }
             if !message.is_empty() {
                 log::log!(*line_level, "llama.cpp: {message}");
@@ -68,7 +68,14 @@ mod tests {
     fn a_line_continued_in_pieces_is_one_error() {
         append(GGML_LOG_LEVEL_ERROR, "cannot ");
         append(GGML_LOG_LEVEL_CONT, "read it\n");
-        assert_eq!(take_last_error().as_deref(), Some("cannot read it"));
-        assert_eq!(take_last_error(), None);
+        assert_eq!(take_error().as_deref(), Some("cannot read it"));
+        assert_eq!(take_error(), None);
+    }
+
+    #[test]
+    fn the_first_of_several_errors_is_the_reason() {
+        append(GGML_LOG_LEVEL_ERROR, "error loading model: no such tensor\n");
+        append(GGML_LOG_LEVEL_ERROR, "failed to load model\n");
+        assert_eq!(take_error().as_deref(), Some("error loading model: no such tensor"));
     }
 }

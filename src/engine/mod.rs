@@ -37,6 +37,7 @@ mod embedder;
 mod error;
 mod job;
 mod llama_log;
+mod metrics;
 mod model;
 mod pool;
 mod registry;
@@ -50,7 +51,8 @@ mod worker;
 
 pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
-pub use model::{Model, Purpose, Special};
+pub use metrics::{Metrics, Percentiles};
+pub use model::{Purpose, Special};
 pub use registry::{Engine, EngineSettings, Listing};
 pub use served::Served;
 

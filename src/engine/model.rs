@@ -10,15 +10,15 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use redis_infer_gguf::{Header, check_file};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
 use super::{llama_log, trampoline};
-use crate::logic::hangul;
 use crate::logic::options::{LoadOptions, ModelKind};
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
+use crate::logic::{hangul, limits};
 
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Facts {
     pub vocabulary: u32,
     /// Hash over the whole tokenizer: equal for models that share one.
     pub tokenizer: String,
+    /// Hash over what tells models apart without reading their weights: name, architecture, sizes, tokenizer.
+    pub fingerprint: String,
 }
 
 /// Whether the model's own begin and end tokens are added to a text.
@@ -79,6 +81,8 @@ pub struct Model {
     pub facts: Facts,
     llama: LlamaModel,
     is_wordpiece: bool,
+    /// Which texts would overflow the stack of llama.cpp's tokenizer.
+    longest_run: Run,
     template: Result<ChatTemplate, String>,
 }
 
@@ -111,17 +115,22 @@ impl Model {
             .with_use_mlock(options.mlock)
             .with_n_gpu_layers(options.gpu_layers)
             .with_progress_callback(move |_| !stopped.load(Ordering::Relaxed));
-        llama_log::take_last_error();
+        llama_log::take_error();
         let llama = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
             if stop.load(Ordering::Relaxed) {
                 return EngineError::Cancelled("the server is stopping");
             }
-            let reason =
-                llama_log::take_last_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
+            let reason = llama_log::take_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
             EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason} ({})", options.path))
         })?;
         let facts = facts(&llama, &header)?;
-        if purpose == Purpose::Generation && (has_encoder(&llama) || is_encoder(&header)) {
+        if has_encoder(&llama) && has_decoder(&llama) {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' has an encoder and a decoder, which this module does not run",
+                facts.architecture
+            )));
+        }
+        if purpose == Purpose::Generation && (!has_decoder(&llama) || is_encoder(&header)) {
             return Err(EngineError::LoadFailed(format!(
                 "architecture '{}' is an encoder, which cannot generate text; load it with TYPE EMBED",
                 facts.architecture
@@ -144,8 +153,23 @@ impl Model {
             facts,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
+            longest_run: longest_run_of(&header),
             template,
         })
+    }
+
+    /// Whether its memory can go back to an earlier position; recurrent state cannot.
+    pub(super) fn can_rewind(&self) -> bool {
+        // SAFETY: the model is live.
+        let is_recurrent = unsafe { llama_cpp_sys_2::llama_model_is_recurrent(self.as_ptr()) };
+        // SAFETY: the model is live.
+        !is_recurrent && !unsafe { llama_cpp_sys_2::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// Tokens that attention looks back in the layers with a sliding window; 0 without such layers.
+    pub(super) fn sliding_window(&self) -> i32 {
+        // SAFETY: the model is live.
+        unsafe { llama_cpp_sys_2::llama_model_n_swa(self.as_ptr()) }
     }
 
     /// Whether the model has a chat template that works.
@@ -257,6 +281,14 @@ impl Model {
     }
 
     fn tokenize_with(&self, text: &str, special: Special, parse: ParseSpecial) -> Result<Vec<u32>, EngineError> {
+        let run = match self.longest_run {
+            Run::Unbounded => 0,
+            Run::OfWords => longest_run(text),
+            Run::OfText => text.chars().count(),
+        };
+        if run > limits::RECURSIVE_RUN_MAX {
+            return Err(EngineError::RunTooLong { name: self.name.clone(), max: limits::RECURSIVE_RUN_MAX });
+        }
         let (add, parse) = (special == Special::Add, parse == ParseSpecial::Yes);
         let spelled = if self.is_wordpiece { hangul::spell_out(text) } else { Cow::Borrowed(text) };
         let text = &*spelled;
@@ -287,12 +319,46 @@ fn model_ptr(model: &LlamaModel) -> *mut llama_cpp_sys_2::llama_model {
     unsafe { *std::ptr::from_ref(model).cast::<*mut llama_cpp_sys_2::llama_model>() }
 }
 
+/// What must not be longer than [`limits::RECURSIVE_RUN_MAX`] characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// Nothing: the tokenizer does not recurse.
+    Unbounded,
+    /// What is all white space or has none: std::regex, with which the text is split, recurses for each character.
+    OfWords,
+    /// All of the text: the expression matches across single spaces.
+    OfText,
+}
+
+fn longest_run_of(header: &Header) -> Run {
+    let pre = header.get_str(PRETOKENIZER_KEY).unwrap_or_default();
+    match header.get_str(TOKENIZER_KEY) {
+        Some("gpt2" | "whitespace" | "hybriddna") if PRETOKENIZERS_WITHOUT_RECURSION.contains(&pre) => Run::Unbounded,
+        Some("gpt2") if pre == "exaone-moe" => Run::OfText,
+        Some("gpt2" | "whitespace" | "hybriddna") => Run::OfWords,
+        _ => Run::Unbounded,
+    }
+}
+
+/// Characters of the longest piece of `text` that is all white space or has none.
+fn longest_run(text: &str) -> usize {
+    let (mut longest, mut run, mut in_space) = (0, 0, false);
+    for c in text.chars() {
+        run = if c.is_whitespace() == in_space { run + 1 } else { 1 };
+        in_space = c.is_whitespace();
+        longest = longest.max(run);
+    }
+    longest
+}
+
 fn has_encoder(model: &LlamaModel) -> bool {
     // SAFETY: the model is live.
-    let encoder = unsafe { llama_cpp_sys_2::llama_model_has_encoder(model_ptr(model)) };
+    unsafe { llama_cpp_sys_2::llama_model_has_encoder(model_ptr(model)) }
+}
+
+fn has_decoder(model: &LlamaModel) -> bool {
     // SAFETY: the model is live.
-    let decoder = unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) };
-    encoder || !decoder
+    unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) }
 }
 
 /// Whether the file describes a BERT-like encoder, whose tokens all see each other.
@@ -319,19 +385,52 @@ fn facts(model: &LlamaModel, header: &Header) -> Result<Facts, EngineError> {
     if vocabulary == 0 || matches!(header.get_str(TOKENIZER_KEY), None | Some("no_vocab" | "none")) {
         return Err(EngineError::LoadFailed("the file carries no tokenizer".to_owned()));
     }
+    let tokenizer = tokenizer_fingerprint(model, header);
+    let architecture = header.architecture().unwrap_or("unknown");
+    let name = header.get_str("general.name").unwrap_or_default();
+    let identity = format!("{name:?} {architecture:?} {} {} {tokenizer}", model.n_params(), model.size());
     Ok(Facts {
-        architecture: header.architecture().unwrap_or("unknown").to_owned(),
+        architecture: architecture.to_owned(),
+        fingerprint: format!("{:016x}", xxh3_64(identity.as_bytes())),
         parameters: model.n_params(),
         size_bytes: model.size(),
         train_context: model.n_ctx_train(),
         embedding_dim: u32::try_from(model.n_embd_out()).unwrap_or_default(),
         vocabulary,
-        tokenizer: tokenizer_fingerprint(model, header),
+        tokenizer,
     })
 }
 
 /// The GGUF key that names the kind of tokenizer.
 const TOKENIZER_KEY: &str = "tokenizer.ggml.model";
+
+/// The pre-tokenizers of byte-pair encoders for which llama.cpp has code of its own instead of std::regex
+/// (`unicode_regex_split_custom`), or whose expressions match single characters only.
+const PRETOKENIZERS_WITHOUT_RECURSION: [&str; 20] = [
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "pixtral",
+    "lfm2",
+    "qwen2",
+    "qwen35",
+    "deepseek-r1-qwen",
+    "stablelm2",
+    "gpt-2",
+    "phi-2",
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+    "olmo",
+    "mpt",
+    "chatglm-bpe",
+    "glm4",
+];
+
+/// How the text is cut before a byte-pair encoder sees it.
+const PRETOKENIZER_KEY: &str = "tokenizer.ggml.pre";
 
 /// Its value for the tokenizer of BERT.
 const WORDPIECE: &str = "bert";
@@ -341,7 +440,7 @@ const WORDPIECE: &str = "bert";
 fn tokenizer_fingerprint(model: &LlamaModel, header: &Header) -> String {
     let vocab = model.vocab();
     let mut hash = Xxh3::new();
-    for key in [TOKENIZER_KEY, "tokenizer.ggml.pre"] {
+    for key in [TOKENIZER_KEY, PRETOKENIZER_KEY] {
         hash.update(header.get_str(key).unwrap_or_default().as_bytes());
         hash.update(&[0]);
     }

@@ -115,7 +115,7 @@ impl<J: Send + 'static> Pool<J> {
     /// it); `serve` runs until the inbox closes.
     ///
     /// # Errors
-    /// The first error of any `make`; all threads have ended then.
+    /// The first error of any `make`; the threads end then, or have ended.
     pub(super) fn start<W: 'static>(
         spec: PoolSpec,
         make: impl Fn() -> Result<W, EngineError> + Send + Sync + 'static,
@@ -142,6 +142,8 @@ impl<J: Send + 'static> Pool<J> {
                 match made {
                     Ok(worker) => {
                         let _ = ready.send(Ok(()));
+                        // A worker that panics while it starts sends nothing; only without other senders is that seen.
+                        drop(ready);
                         work.1(worker, inbox);
                     }
                     Err(error) => {
@@ -174,6 +176,11 @@ impl<J: Send + 'static> Pool<J> {
     /// Requests that hold a place: waiting and running.
     pub(super) fn requests(&self) -> usize {
         self.shared.taken.load(Ordering::Acquire)
+    }
+
+    /// Requests more than run at once.
+    pub(super) fn waiting(&self) -> usize {
+        self.requests().saturating_sub(self.running)
     }
 
     /// Queues a job, or gives it back when the pool is closed.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
+use super::metrics::Metrics;
 use super::model::{Model, Purpose};
-use super::served::Served;
+use super::served::{Host, Served};
 use super::threads;
 use crate::logic::options::LoadOptions;
 
@@ -35,6 +36,8 @@ pub enum Listing {
 /// All models of the process.
 #[derive(Debug)]
 pub struct Engine {
+    /// What was done since the engine was made.
+    pub metrics: Arc<Metrics>,
     settings: EngineSettings,
     models: Mutex<BTreeMap<String, Listing>>,
     desk: Desk,
@@ -48,6 +51,7 @@ impl Engine {
     #[must_use]
     pub fn new(settings: EngineSettings) -> Arc<Self> {
         Arc::new(Self {
+            metrics: Arc::default(),
             settings,
             models: Mutex::default(),
             desk: Desk::new(settings.nice),
@@ -81,7 +85,9 @@ impl Engine {
     fn load_now(&self, options: LoadOptions) -> Result<Served, EngineError> {
         let begun = Instant::now();
         let model = Model::load(&options, &self.stop)?;
-        let served = Served::start(model, options, self.settings.cpus, self.settings.nice, &self.stop)?;
+        let host =
+            Host { cpus: self.settings.cpus, nice: self.settings.nice, stop: &self.stop, metrics: &self.metrics };
+        let served = Served::start(model, options, host)?;
         log::info!(
             "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
             served.model.name,
@@ -147,7 +153,7 @@ impl Engine {
     /// # Errors
     /// `QUEUEFULL` or `CANCELLED`; then the task has been dropped.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        self.desk.run(Box::new(task))
+        self.metrics.count_refusal(self.desk.run(Box::new(task)))
     }
 
     /// Ends all work and all threads; returns whether every thread had ended by `deadline`.

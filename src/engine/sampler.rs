@@ -9,6 +9,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::error::EngineError;
 use crate::logic::adjust::Adjustments;
+use crate::logic::limits;
 use crate::logic::options::Sampling;
 
 /// The sampling chain of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
@@ -44,7 +45,7 @@ impl Sampler {
             ]),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
         });
-        Self { seed, adjustments: Adjustments::new(options, prompt), chain }
+        Self { seed, adjustments: Adjustments::new(&options.logit_bias, options.penalties, prompt), chain }
     }
 
     /// The seed in use, drawn at random when none was given.
@@ -70,6 +71,10 @@ fn draw(chain: Option<&mut Chain>, logits: &[f32]) -> Result<u32, EngineError> {
 
 impl Chain {
     fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        // Some models forbid a token with minus infinity; anything else that is no number makes llama.cpp draw nonsense.
+        if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+            return Err(EngineError::Internal("the model returned a logit that is no number".to_owned()));
+        }
         let candidates = &mut self.candidates;
         candidates.data.clear();
         candidates
@@ -102,7 +107,7 @@ fn greedy(logits: &[f32]) -> Result<u32, EngineError> {
 /// seed needs to be.
 fn random_seed() -> u32 {
     let hash = RandomState::new().build_hasher().finish();
-    (hash ^ (hash >> 32)) as u32
+    ((hash ^ (hash >> 32)) as u32).min(limits::SEED_MAX)
 }
 
 #[cfg(test)]
@@ -126,6 +131,14 @@ mod tests {
     fn logits_without_a_number_are_an_error() {
         let mut sampler = Sampler::new(&sampling(0.0, 1), &[]);
         assert_eq!(sampler.choose(&[f32::NAN, f32::NAN]).unwrap_err().code(), "INTERNAL");
+    }
+
+    #[test]
+    fn sampling_refuses_a_logit_that_is_no_number_and_takes_a_forbidden_token() {
+        let mut sampler = Sampler::new(&sampling(1.0, 1), &[]);
+        assert_eq!(sampler.choose(&[0.1, f32::NAN]).unwrap_err().code(), "INTERNAL");
+        assert_eq!(sampler.choose(&[0.1, f32::INFINITY]).unwrap_err().code(), "INTERNAL");
+        assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.1]).unwrap(), 1);
     }
 
     #[test]
@@ -167,9 +180,9 @@ mod tests {
         let biases = [LlamaLogitBias::new(LlamaToken(3), -2.0), LlamaLogitBias::new(LlamaToken(11), 4.5)];
         let mut reference = LlamaSampler::chain_simple([
             LlamaSampler::logit_bias(VOCABULARY, &biases),
-            LlamaSampler::penalties(VOCABULARY, 7, 1.3, 0.4, -0.2),
+            LlamaSampler::penalties(VOCABULARY, 7, 1.3, -0.2, 0.4),
         ]);
-        let mut adjustments = Adjustments::new(&options, &[]).unwrap();
+        let mut adjustments = Adjustments::new(&options.logit_bias, options.penalties, &[]).unwrap();
         for step in 0..30 {
             let logits: Vec<f32> = (0..VOCABULARY).map(|id| ((id * 7 + step * 3) % 23 - 11) as f32 / 2.0).collect();
             let mut expected = LlamaTokenDataArray::from_iter(

@@ -9,11 +9,12 @@ use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{EmbedJob, GenerateJob, Permit};
+use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions};
+use crate::logic::options::{KvType, LoadOptions, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -67,6 +68,19 @@ pub struct Served {
     /// Tokens one request may use: prompt and answer for generation, one text for embedding.
     pub context: u32,
     workers: Workers,
+    metrics: Arc<Metrics>,
+}
+
+/// What a model gets from the engine it runs in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host<'a> {
+    /// CPUs it may use.
+    pub cpus: u32,
+    /// Nice value of its threads.
+    pub nice: i32,
+    /// Set when all work must end.
+    pub stop: &'a Arc<AtomicBool>,
+    pub metrics: &'a Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -80,15 +94,9 @@ impl Served {
     ///
     /// # Errors
     /// `OOM` when the contexts do not fit, `LOADFAIL` when the options do not.
-    pub(super) fn start(
-        model: Model,
-        options: LoadOptions,
-        cpus: u32,
-        nice: i32,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn start(model: Model, options: LoadOptions, host: Host<'_>) -> Result<Self, EngineError> {
         check_options(&options, model.purpose)?;
-        let layout = Layout::choose(options.workers, options.threads, cpus)?;
+        let layout = Layout::choose(options.workers, options.threads, host.cpus)?;
         let model = Arc::new(model);
         let trained = model.facts.train_context.max(1);
         if let Some(asked) = options.ctx.filter(|&ctx| ctx > trained) {
@@ -101,8 +109,8 @@ impl Served {
             thread_prefix: purpose,
             workers: layout.workers,
             per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
-            nice,
-            stop: Arc::clone(stop),
+            nice: host.nice,
+            stop: Arc::clone(host.stop),
         };
         let (context, workers) = match model.purpose {
             Purpose::Generation => {
@@ -117,7 +125,14 @@ impl Served {
                 (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
             }
         };
-        Ok(Self { model, options, layout, context, workers })
+        Ok(Self { model, options, layout, context, workers, metrics: Arc::clone(host.metrics) })
+    }
+
+    /// Tells whose vectors these are: equal only for the same model with the same pooling.
+    #[must_use]
+    pub fn embedder_fingerprint(&self) -> String {
+        let pooling = self.options.pooling.map_or("own", Pooling::name);
+        format!("{}-{}", self.model.facts.fingerprint, pooling.to_lowercase())
     }
 
     /// Takes a place in the queue for one request.
@@ -125,10 +140,10 @@ impl Served {
     /// # Errors
     /// `QUEUEFULL` when `queue_limit` requests wait already.
     pub fn permit(&self, queue_limit: usize) -> Result<Permit, EngineError> {
-        match &self.workers {
+        self.metrics.count_refusal(match &self.workers {
             Workers::Generate(pool) => pool.permit(queue_limit),
             Workers::Embed(pool) => pool.permit(queue_limit),
-        }
+        })
     }
 
     /// Requests waiting and running.
@@ -140,8 +155,18 @@ impl Served {
         }
     }
 
+    /// Requests whose turn has not come.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        match &self.workers {
+            Workers::Generate(pool) => pool.waiting(),
+            Workers::Embed(pool) => pool.waiting(),
+        }
+    }
+
     /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
-    pub fn generate(&self, job: GenerateJob) {
+    pub fn generate(&self, mut job: GenerateJob) {
+        job.done = self.metrics.counting_generation(job.done);
         let checked = self.check_prompt(job.prompt.len(), job.options.max_tokens as usize);
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
@@ -167,7 +192,9 @@ impl Served {
     }
 
     /// Queues texts. Their sink is always answered, also when the model is being unloaded.
-    pub fn embed(&self, job: EmbedJob) {
+    pub fn embed(&self, mut job: EmbedJob) {
+        let tokens = job.texts.iter().map(Vec::len).sum();
+        job.done = self.metrics.counting_embedding(tokens, job.done);
         let checked = job.texts.iter().zip(1..).try_for_each(|(text, index)| self.check_text(text, index));
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
@@ -270,7 +297,13 @@ fn generate_pool(
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
     let make = move || {
         let abort = abort_switch(&stop);
-        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        if !made.remembers() {
+            return Err(EngineError::LoadFailed(format!(
+                "architecture '{}' does not generate token by token; try TYPE EMBED",
+                model.facts.architecture
+            )));
+        }
         if made.sequence_capacity() < context {
             return Err(EngineError::Internal(format!(
                 "llama.cpp made sequences of {} tokens instead of {context}",
@@ -307,7 +340,7 @@ fn embed_pool(
         let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
         if !made.pools() {
             return Err(EngineError::LoadFailed(format!(
-                "model '{}' names no pooling; give POOLING MEAN, CLS or LAST",
+                "model '{}' names no pooling that makes a vector (a reranker makes a score); give POOLING MEAN, CLS or LAST",
                 model.name
             )));
         }

@@ -62,6 +62,10 @@ impl Decoder for Alphabet {
         Ok(&self.logits)
     }
 
+    fn reuse(&mut self, _slot: SlotId, _source: SlotId, keep: usize) -> usize {
+        keep
+    }
+
     fn clear(&mut self, _slot: SlotId) {}
 
     fn clear_all(&mut self) {}
@@ -320,6 +324,56 @@ fn greedy_answers_are_the_same_alone_and_beside_others() {
     assert_eq!(alone, together);
 }
 
+/// The chat model with one worker, which answers two requests at once.
+fn one_worker(engine: &Arc<Engine>) -> Arc<Served> {
+    load(engine, LoadOptions { workers: Some(1), threads: Some(1), parallel: Some(2), ..options("chat") }).unwrap()
+}
+
+/// What a worker without any memory of earlier requests answers.
+fn fresh_answer(prompt: &[u32]) -> String {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    answer(&generate(&served, prompt.to_vec(), greedy(max_tokens(12)))).text
+}
+
+#[test]
+fn a_prompt_that_begins_like_an_earlier_one_is_read_from_where_they_part() {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    let first: Vec<u32> = (1..100).collect();
+    let mut second: Vec<u32> = (1..80).collect();
+    second.extend([7, 7, 7]);
+    for (prompt, cached) in [(&first, 0), (&first, 98), (&second, 79), (&first, 79)] {
+        let generation = answer(&generate(&served, prompt.clone(), greedy(max_tokens(12))));
+        assert_eq!((generation.cached_tokens, generation.prompt_tokens), (cached, prompt.len()));
+        assert_eq!(generation.text, fresh_answer(prompt));
+    }
+}
+
+#[test]
+fn nothing_of_earlier_requests_shows_in_a_prompt_of_its_own() {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    for from in [1_u32, 50, 100, 150] {
+        let prompt: Vec<u32> = (from..from + 40).collect();
+        let generation = answer(&generate(&served, prompt.clone(), greedy(max_tokens(12))));
+        assert_eq!((generation.cached_tokens, generation.text), (0, fresh_answer(&prompt)));
+    }
+}
+
+#[test]
+fn two_requests_at_once_read_what_they_share_once() {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    let prompts: Vec<Vec<u32>> = [200_u32, 210].map(|own| (1..150).chain([own, own + 1]).collect()).into();
+    let answers: Vec<Answers> = prompts.iter().map(|p| generate(&served, p.clone(), greedy(max_tokens(12)))).collect();
+    let generations: Vec<Generation> = answers.iter().map(answer).collect();
+    assert_eq!(generations.iter().map(|g| g.cached_tokens).collect::<Vec<_>>(), [0, 149]);
+    for (generation, prompt) in generations.iter().zip(&prompts) {
+        assert_eq!(generation.text, fresh_answer(prompt));
+    }
+}
+
 #[test]
 fn a_prompt_that_leaves_no_room_names_both_numbers() {
     let engine = Engine::new(ENGINE);
@@ -413,6 +467,18 @@ fn an_encoder_cannot_be_loaded_for_generation() {
     let args: [&[u8]; 4] = [b"m", options("embed").path.into_bytes().leak(), b"TYPE", b"GENERATE"];
     let error = load(&engine, LoadOptions::parse(&args).unwrap()).unwrap_err();
     assert_eq!(error.code(), "LOADFAIL");
+}
+
+#[test]
+fn a_reranker_cannot_be_loaded_for_embedding() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ranks.gguf");
+    write_bert(&path, &BertShape { ranks: true, ..BertShape::default() }, 1).unwrap();
+    let engine = Engine::new(ENGINE);
+    let path = path.to_str().unwrap().to_owned();
+    let error = load(&engine, LoadOptions { path, ..options("embed") }).unwrap_err();
+    assert_eq!(error.code(), "LOADFAIL");
+    assert!(error.to_string().contains("a reranker makes a score"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Stack of an engine thread. Only what is used takes memory; std::regex, with which llama.cpp splits text for some
+/// tokenizers, uses hundreds of bytes per character of a word. See `Model::tokenize`.
+const STACK: usize = 64 << 20;
+
 /// Starts a thread named `name` (at most 15 bytes are shown by the kernel) whose own nice value is `nice` (0..=19).
 ///
 /// Nice is per thread on Linux and inherited by threads created afterwards, so it is set before llama.cpp makes its
@@ -15,7 +19,7 @@ use std::time::{Duration, Instant};
 /// When the system refuses another thread.
 pub(super) fn spawn(name: &str, nice: i32, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
-    Builder::new().name(name.to_owned()).spawn(move || {
+    Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
         block_process_signals();
         set_nice(nice);
         if catch_unwind(AssertUnwindSafe(body)).is_err() {

@@ -8,7 +8,7 @@
 struct llama_context;
 struct llama_vocab;
 
-// Layout of llama.h; src/engine/llama.rs checks size and offsets against the generated bindings at compile time.
+// Layout of llama.h; src/engine/trampoline.rs checks size and offsets against the generated bindings at compile time.
 struct llama_batch {
     int32_t    n_tokens;
     int32_t  * token;

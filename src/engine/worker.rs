@@ -2,7 +2,7 @@
 //!
 //! Every decision about who runs next is in `logic::sched`; here is only the doing. A request leaves in one of three
 //! ways: finished, cancelled, or failed together with the batch it was in. In each of them its sink is called or
-//! dropped once, and its slot is cleared before the next request gets it.
+//! dropped once. What a slot has read stays in it; the next request keeps what both prompts share, and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::error::EngineError;
 use super::job::{FinishReason, GenerateJob, Generation};
 use super::pool::{Inbox, Next};
 use super::sampler::Sampler;
-use crate::logic::sched::{Plan, SchedLimits, Scheduler, SlotId};
+use crate::logic::sched::{Admission, Plan, SchedLimits, Scheduler, SlotId};
 use crate::logic::stop::{Progress, TextAssembler};
 
 /// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this
@@ -40,6 +40,8 @@ struct Running {
     sampler: Sampler,
     text: TextAssembler,
     prompt_tokens: usize,
+    /// Of these, the ones that were in the model's memory already.
+    cached_tokens: usize,
     generated: u32,
     started: Instant,
     first_token: Option<Instant>,
@@ -116,6 +118,7 @@ impl<D: Decoder> Worker<D> {
             sampler,
             text: TextAssembler::new(job.options.stop.clone()),
             prompt_tokens,
+            cached_tokens: 0,
             generated: 0,
             started: Instant::now(),
             first_token: None,
@@ -124,11 +127,24 @@ impl<D: Decoder> Worker<D> {
         if let Some(place) = self.running.get_mut(slot.index()) {
             *place = Some(running);
         }
+        self.begin_admitted();
+    }
+
+    /// Lets requests begin whose shared tokens are there.
+    fn begin_admitted(&mut self) {
+        while let Some(Admission { slot, source, keep }) = self.scheduler.next_start() {
+            let kept = self.decoder.reuse(slot, source, keep);
+            self.scheduler.start(slot, kept);
+            if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
+                running.cached_tokens = kept;
+            }
+        }
     }
 
     fn step(&mut self) {
         self.drop_cancelled();
         self.inbox.panic_if_asked();
+        self.begin_admitted();
         let mut plan = std::mem::take(&mut self.plan);
         self.scheduler.plan_into(&mut plan);
         if !plan.entries.is_empty() {
@@ -177,31 +193,38 @@ impl<D: Decoder> Worker<D> {
             match outcome {
                 Ok((token, None)) => self.scheduler.sampled(entry.slot, token),
                 Ok((_, Some(reason))) => self.release(entry.slot, Ok(reason)),
-                Err(error) => self.release(entry.slot, Err(error)),
+                Err(error) => self.fail_slot(entry.slot, error),
             }
         }
     }
 
-    /// Ends the request in `slot` and answers it.
+    /// Ends the request in `slot` and answers it. What the slot has read stays for later requests.
     fn release(&mut self, slot: SlotId, outcome: Result<FinishReason, EngineError>) {
         self.scheduler.release(slot);
-        self.decoder.clear(slot);
         if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
             running.finish(outcome);
         }
     }
 
+    /// Ends the request in `slot` after a failure that leaves its sequence unknown.
+    fn fail_slot(&mut self, slot: SlotId, error: EngineError) {
+        self.scheduler.forget(slot);
+        self.decoder.clear(slot);
+        if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
+            running.finish(Err(error));
+        }
+    }
+
     fn fail_batch(&mut self, plan: &Plan, error: &EngineError) {
         for entry in &plan.entries {
-            self.release(entry.slot, Err(error.clone()));
+            self.fail_slot(entry.slot, error.clone());
         }
     }
 
     fn forget_all(&mut self) {
         for (i, place) in self.running.iter_mut().enumerate() {
-            if place.take().is_some() {
-                self.scheduler.release(SlotId::new(i));
-            }
+            place.take();
+            self.scheduler.forget(SlotId::new(i));
         }
         self.decoder.clear_all();
     }
@@ -247,6 +270,7 @@ impl Running {
             text: self.text.finish(),
             finish_reason,
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             completion_tokens: self.generated as usize,
             queued: self.started.duration_since(self.job.arrived),
             prefill: first_token.duration_since(self.started),

@@ -4,8 +4,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::options::Sampling;
-
 /// `REPEATPENALTY`, `REPEATLASTN`, `PRESENCE`, `FREQUENCY`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Penalties {
@@ -50,18 +48,17 @@ struct Seen {
 }
 
 impl Adjustments {
-    /// `None` when the options ask for none.
-    pub fn new(options: &Sampling, prompt: &[u32]) -> Option<Self> {
-        let rules = options.penalties;
+    /// `bias` holds token ids and what is added to their logits. `None` when there is nothing to adjust.
+    pub fn new(bias: &[(u32, f32)], rules: Penalties, prompt: &[u32]) -> Option<Self> {
         let penalties = (!rules.is_off()).then(|| {
             let mut seen = Seen { rules, window: VecDeque::new(), counts: HashMap::new() };
             prompt.iter().for_each(|&token| seen.add(token));
             seen
         });
-        if penalties.is_none() && options.logit_bias.is_empty() {
+        if penalties.is_none() && bias.is_empty() {
             return None;
         }
-        Some(Self { bias: options.logit_bias.clone(), penalties, adjusted: Vec::new() })
+        Some(Self { bias: bias.to_vec(), penalties, adjusted: Vec::new() })
     }
 
     /// `logits` with bias and penalties.
@@ -119,15 +116,13 @@ mod tests {
     const REPEAT: Penalties = Penalties { repeat: 2.0, last_n: 3, presence: 0.0, frequency: 0.0 };
 
     fn adjusted(penalties: Penalties, logit_bias: Vec<(u32, f32)>, prompt: &[u32]) -> Vec<f32> {
-        let options = Sampling { penalties, logit_bias, ..Sampling::default() };
-        Adjustments::new(&options, prompt).unwrap().apply(&[8.0, -8.0, 1.0, 0.0]).to_vec()
+        Adjustments::new(&logit_bias, penalties, prompt).unwrap().apply(&[8.0, -8.0, 1.0, 0.0]).to_vec()
     }
 
     #[test]
     fn nothing_is_adjusted_when_nothing_is_asked_for() {
-        let off = Sampling::default().penalties;
-        for penalties in [off, Penalties { last_n: 0, ..REPEAT }] {
-            assert!(Adjustments::new(&Sampling { penalties, ..Sampling::default() }, &[1, 2]).is_none());
+        for off in [Penalties { repeat: 1.0, ..REPEAT }, Penalties { last_n: 0, ..REPEAT }] {
+            assert!(Adjustments::new(&[], off, &[1, 2]).is_none());
         }
     }
 
@@ -155,7 +150,7 @@ mod tests {
 
     #[test]
     fn generated_tokens_count_like_those_of_the_prompt() {
-        let mut adjustments = Adjustments::new(&Sampling { penalties: REPEAT, ..Sampling::default() }, &[]).unwrap();
+        let mut adjustments = Adjustments::new(&[], REPEAT, &[]).unwrap();
         adjustments.chosen(0);
         assert_eq!(adjustments.apply(&[8.0]), [4.0]);
     }

@@ -170,7 +170,7 @@ impl<'a> Args<'a> {
     /// # Errors
     /// As [`Args::counted`].
     pub fn keys(&mut self) -> Result<Vec<&'a [u8]>, ArgError> {
-        self.counted("numkeys", 0, u32::MAX).map(<[_]>::to_vec)
+        self.counted("numkeys", 0, limits::KEYS_MAX).map(<[_]>::to_vec)
     }
 
     /// The next option, `None` at the end of the arguments. The caller must refuse options it does not know with

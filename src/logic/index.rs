@@ -35,6 +35,8 @@ pub struct IndexSettings {
     pub embed_model: String,
     /// Name of the model that answers.
     pub gen_model: String,
+    /// Fingerprint of the embedding model as it was loaded, whose vectors are stored.
+    pub embedder: String,
     /// Values of a vector.
     pub dim: u32,
     /// Most tokens of a chunk, counted by the embedding model.
@@ -49,6 +51,7 @@ pub struct IndexSettings {
 
 const EMBED_MODEL: &str = "embed_model";
 const GEN_MODEL: &str = "gen_model";
+const EMBEDDER: &str = "embedder";
 const DIM: &str = "dim";
 const MAX_TOKENS: &str = "max_tokens";
 const OVERLAP: &str = "overlap";
@@ -61,6 +64,7 @@ impl IndexSettings {
         vec![
             (EMBED_MODEL, self.embed_model.clone()),
             (GEN_MODEL, self.gen_model.clone()),
+            (EMBEDDER, self.embedder.clone()),
             (DIM, self.dim.to_string()),
             (MAX_TOKENS, self.max_tokens.to_string()),
             (OVERLAP, self.overlap.to_string()),
@@ -93,6 +97,7 @@ impl IndexSettings {
         Ok(Self {
             embed_model: name(EMBED_MODEL)?,
             gen_model: name(GEN_MODEL)?,
+            embedder: text(EMBEDDER)?.to_owned(),
             dim: number(DIM, limits::DIM_MIN, limits::DIM_MAX)?,
             max_tokens: number(MAX_TOKENS, limits::CHUNK_TOKENS_MIN, limits::CHUNK_TOKENS_MAX)?,
             overlap: number(OVERLAP, limits::OVERLAP_MIN, limits::OVERLAP_MAX)?,
@@ -152,6 +157,7 @@ mod tests {
             overlap: 1,
             quant: Quant::Bin,
             tokenizer: "abc123".into(),
+            embedder: "def456".into(),
         }
     }
 

@@ -75,8 +75,8 @@ pub const LOGIT_BIAS_MAX: f32 = 100.0;
 
 /// `SEED`: any 32-bit number.
 pub const SEED_MIN: u32 = 0;
-/// `SEED`: any 32-bit number.
-pub const SEED_MAX: u32 = u32::MAX;
+/// `SEED`: any 32-bit number but the last, which means a random one to llama.cpp.
+pub const SEED_MAX: u32 = u32::MAX - 1;
 
 /// `STOP`: number of strings.
 pub const STOP_COUNT_MIN: u32 = 1;
@@ -102,6 +102,17 @@ pub const TEXT_MAX: usize = 8 << 20;
 /// Bytes of a document given to `INFER.INGEST`. All its chunks are written in one go, so that no reader sees half of it;
 /// that takes about 0.2 ms of all clients per chunk.
 pub const DOCUMENT_MAX: usize = 1 << 20;
+/// Chunks of a document: at 0.2 ms each, the time that all clients wait when it is written.
+pub const DOCUMENT_CHUNKS_MAX: usize = 1024;
+/// Characters without white space that a tokenizer which recurses for each of them takes: a kilobyte of stack each
+/// fits twice into the stack of an engine thread.
+pub const RECURSIVE_RUN_MAX: usize = 32 << 10;
+/// Keys with tokens in one command.
+pub const KEYS_MAX: u32 = 1024;
+/// Tokens of the keys and the blob of one command: the largest context, see [`CTX_MAX`].
+pub const KEY_TOKENS_MAX: usize = CTX_MAX as usize;
+/// Elements of a reply that lists tokens or numbers: rendering them is work for the main thread.
+pub const REPLY_ELEMENTS_MAX: usize = 100_000;
 /// Bytes of a document's path inside an index.
 pub const PATH_MAX: usize = 1024;
 /// Bytes of a model file's path: `PATH_MAX` of Linux.

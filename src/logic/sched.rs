@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use super::prefix::{self, Candidate, common_prefix};
+
 /// Prefill tokens a step may always take, however slow the machine: below this the fixed cost of
 /// a forward pass outweighs what is gained by making it shorter.
 const MIN_PREFILL_TOKENS: usize = 16;
@@ -63,9 +65,26 @@ pub struct PlanEntry {
     pub wants_logits: bool,
 }
 
+/// Where a request was put, and what it need not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// The slot of the request.
+    pub slot: SlotId,
+    /// The slot whose sequence begins as the prompt does; often `slot` itself.
+    pub source: SlotId,
+    /// How many tokens of `source` are kept, or copied if it is another slot. The rest of what `slot` holds goes.
+    pub keep: usize,
+}
+
 #[derive(Debug)]
 enum State {
     Free,
+    /// Waits until `source` has read the first `keep` tokens of `prompt`, which it shares.
+    Following {
+        prompt: Vec<u32>,
+        source: SlotId,
+        keep: usize,
+    },
     /// The first `done` tokens of `prompt` are in the model.
     Prefilling {
         prompt: Vec<u32>,
@@ -87,6 +106,10 @@ struct Slot {
     /// Tokens in the plan that is under way; 0 after a release, so that a late completion of the
     /// plan does not touch the next request in the slot.
     planned: usize,
+    /// The tokens that the sequence of the slot holds, also when the slot is free.
+    held: Vec<u32>,
+    /// When it was last given away or released.
+    used: u64,
 }
 
 /// Decides the forward passes of one worker.
@@ -98,6 +121,8 @@ pub struct Scheduler {
     speed: Speed,
     planned_decode: usize,
     planned_prefill: usize,
+    /// Counts what `Slot::used` is about.
+    clock: u64,
     /// Memory of the entries of past plans.
     spare: Vec<Vec<u32>>,
     /// Prefilling slots as (tokens left, index); kept for its memory.
@@ -111,12 +136,13 @@ impl Scheduler {
         let batch_tokens = limits.batch_tokens.max(1);
         let slots = limits.slots.clamp(1, batch_tokens);
         Self {
-            slots: (0..slots).map(|_| Slot { state: State::Free, planned: 0 }).collect(),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
             batch_tokens,
             step_budget: limits.step_budget,
             speed: Speed::default(),
             planned_decode: 0,
             planned_prefill: 0,
+            clock: 0,
             spare: Vec::new(),
             waiting: Vec::new(),
         }
@@ -129,14 +155,48 @@ impl Scheduler {
     }
 
     /// Gives `prompt` a slot; none when all are taken, or for an empty prompt.
+    ///
+    /// The request begins when [`Self::next_start`] names it, at once or once another one has read what both share.
     pub fn admit(&mut self, prompt: Vec<u32>) -> Option<SlotId> {
-        if prompt.is_empty() || u32::try_from(prompt.len()).is_err() {
+        if u32::try_from(prompt.len()).is_err() {
             return None;
         }
-        let index = self.slots.iter().position(Slot::is_free)?;
-        let slot = self.slots.get_mut(index)?;
-        slot.state = State::Prefilling { prompt, done: 0 };
-        Some(SlotId(index))
+        let choice = prefix::choose(self.slots.iter().map(Slot::as_candidate), &prompt)?;
+        let slot = self.slots.get_mut(choice.place)?;
+        slot.state = State::Following { prompt, source: SlotId(choice.source), keep: choice.keep };
+        self.clock += 1;
+        slot.used = self.clock;
+        Some(SlotId(choice.place))
+    }
+
+    /// The next admitted request that can begin. The caller makes its sequence hold the tokens to keep and nothing
+    /// else, and calls [`Self::start`].
+    #[must_use]
+    pub fn next_start(&self) -> Option<Admission> {
+        self.slots.iter().enumerate().find_map(|(index, slot)| {
+            let State::Following { prompt, source, keep } = &slot.state else {
+                return None;
+            };
+            let from = self.slots.get(source.0)?;
+            let here = common_prefix(&from.held, prompt).min(*keep);
+            let is_coming = from.will_hold(prompt, *keep);
+            (here == *keep || !is_coming).then_some(Admission { slot: SlotId(index), source: *source, keep: here })
+        })
+    }
+
+    /// Begins the request in `slot`, whose sequence holds the first `kept` tokens of its prompt now.
+    pub fn start(&mut self, slot: SlotId, kept: usize) {
+        let Some(slot) = self.slots.get_mut(slot.0) else {
+            return;
+        };
+        if let State::Following { prompt, .. } = &mut slot.state {
+            let prompt = std::mem::take(prompt);
+            // The logits after the last token are wanted, so it is never kept.
+            let done = kept.min(prompt.len().saturating_sub(1));
+            slot.held.clear();
+            slot.held.extend_from_slice(prompt.get(..done).unwrap_or_default());
+            slot.state = State::Prefilling { prompt, done };
+        }
     }
 
     /// Writes the next forward pass into `plan`. It stays empty when no slot has work.
@@ -238,16 +298,50 @@ impl Scheduler {
         }
     }
 
-    /// Frees `slot`. Does nothing when it is free already.
+    /// Frees `slot`, whose sequence stays as it is. Does nothing when it is free already.
     pub fn release(&mut self, slot: SlotId) {
-        if let Some(slot) = self.slots.get_mut(slot.index()) {
+        if let Some(slot) = self.slots.get_mut(slot.index())
+            && !slot.is_free()
+        {
             slot.state = State::Free;
             slot.planned = 0;
+            self.clock += 1;
+            slot.used = self.clock;
+        }
+    }
+
+    /// Frees `slot` and takes its sequence for empty, after a failure that leaves it unknown.
+    pub fn forget(&mut self, slot: SlotId) {
+        self.release(slot);
+        if let Some(slot) = self.slots.get_mut(slot.index()) {
+            slot.held.clear();
+            slot.used = 0;
         }
     }
 }
 
+impl Default for Slot {
+    fn default() -> Self {
+        Self { state: State::Free, planned: 0, held: Vec::new(), used: 0 }
+    }
+}
+
 impl Slot {
+    fn as_candidate(&self) -> Candidate<'_> {
+        let tokens = match &self.state {
+            State::Prefilling { prompt, .. } => prompt,
+            // What it holds is about to go.
+            State::Following { .. } => &[][..],
+            _ => self.held.as_slice(),
+        };
+        Candidate { is_free: self.is_free(), tokens, held: self.held.len().min(tokens.len()), used: self.used }
+    }
+
+    /// Whether the slot is on the way to hold the first `keep` tokens of `prompt`.
+    fn will_hold(&self, prompt: &[u32], keep: usize) -> bool {
+        matches!(&self.state, State::Prefilling { prompt: own, .. } if common_prefix(own, prompt) >= keep)
+    }
+
     fn is_free(&self) -> bool {
         matches!(self.state, State::Free)
     }
@@ -260,15 +354,17 @@ impl Slot {
         }
         match &mut self.state {
             State::Prefilling { prompt, done } => {
+                self.held.extend(prompt.iter().skip(*done).take(planned));
                 *done += planned;
                 if *done >= prompt.len() {
                     self.state = State::Sampling { position: position(prompt.len()) };
                 }
             }
-            State::Generating { position, .. } => {
+            State::Generating { position, token } => {
+                self.held.push(*token);
                 self.state = State::Sampling { position: position.saturating_add(1) };
             }
-            State::Free | State::Sampling { .. } => {}
+            State::Free | State::Following { .. } | State::Sampling { .. } => {}
         }
     }
 }

@@ -10,18 +10,30 @@ pub struct Caller {
     /// Name of the ACL user; `None` where there is none (calls from other modules) or where the name is not
     /// UTF-8. Later work for such a caller is refused rather than run with full rights.
     pub user: Option<String>,
+    /// The command, for the log.
+    pub command: &'static str,
+    /// Redis' id of the client, for the log.
+    pub client: u64,
 }
 
 impl Caller {
     /// The client of `ctx`, the context of a handler or reply callback.
-    pub fn of(ctx: &Context) -> Self {
+    pub fn of(ctx: &Context, command: &'static str) -> Self {
         let db = api!(RedisModule_GetSelectedDb).map_or(0, |selected| {
             // SAFETY: ctx is the live context of a handler or callback.
             unsafe { selected(ctx.ctx) }
         });
         let user = user_name(ctx).and_then(|name| String::from_utf8(name.as_slice().to_vec()).ok());
-        Self { db, user }
+        Self { db, user, command, client: client_id(ctx) }
     }
+}
+
+/// The id that CLIENT LIST shows for the client of `ctx`; 0 where there is none.
+pub(super) fn client_id(ctx: &Context) -> u64 {
+    api!(RedisModule_GetClientId).map_or(0, |id| {
+        // SAFETY: ctx is the live context of a handler or callback.
+        unsafe { id(ctx.ctx) }
+    })
 }
 
 /// The name of the ACL user of `ctx`; `None` for the server itself (a call from a module without a user).

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 
-use redis_module::Context;
+use redis_module::{Context, RedisString, raw};
 
 pub use super::call::Reply;
 use super::call::call;
@@ -15,7 +15,7 @@ use crate::logic::token_blob;
 // replica, too few replicas, a disk error), D check everything but do not run. K (may block) never appears.
 const READ: &CStr = c"vCE3W";
 const WRITE: &CStr = c"v!CE3MS";
-const WRITE_OVER_LIMIT: &CStr = c"v!CE3S";
+const READ_DRY_RUN: &CStr = c"vCE3WD";
 const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
 
 /// The keys, seen with the database and the ACL user of a context.
@@ -51,8 +51,8 @@ impl<'a> Keyspace<'a> {
         self.call(command, READ, args)
     }
 
-    /// Runs a command that writes, and replicates it. `VADD` must not get `CAS`, and does not replicate a
-    /// changed element; use [`super::vset`].
+    /// Runs a command that writes, and replicates it. Vector sets have traps; use
+    /// [`super::vset`].
     ///
     /// # Errors
     /// As for [`Keyspace::read`]; also `OOM` above `maxmemory`, `READONLY` on a replica, `MISCONF` and
@@ -62,32 +62,36 @@ impl<'a> Keyspace<'a> {
         self.call(command, WRITE, args)
     }
 
-    /// Like [`Keyspace::write`], but even above `maxmemory`: for the second half of a change whose first half
-    /// passed that check and freed the memory that this half takes.
-    pub(super) fn write_over_limit(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
-        self.call(command, WRITE_OVER_LIMIT, args)
-    }
-
     /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
-    pub(super) fn check_write(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// As for [`Keyspace::write`].
+    pub fn check_write(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
         refuse_while_paused()?;
         call(self.ctx, command, WRITE_DRY_RUN, args).map(drop)
     }
 
-    /// The token ids stored at `key` (see [`token_blob`]).
+    /// The token ids stored at `key` (see [`token_blob`]), at most `most` of them.
     ///
     /// # Errors
     /// `ERR` if there is no such key, `WRONGTYPE` if it is no string, `NOPERM` if the caller may not read it,
-    /// `BADTOKENS` if its value is not a list of token ids.
-    pub fn token_key(&self, key: &[u8]) -> Result<Vec<u32>, Failure> {
-        self.token_key_if_present(key)?.ok_or_else(|| Failure::err(format!("no such key: {}", shown(key))))
+    /// `BADTOKENS` if its value is not a list of token ids, `CTXLIMIT` if they are too many.
+    pub fn token_key(&self, key: &[u8], most: usize) -> Result<Vec<u32>, Failure> {
+        self.token_key_if_present(key, most)?.ok_or_else(|| Failure::err(format!("no such key: {}", shown(key))))
     }
 
     /// Like [`Keyspace::token_key`], with `None` for a key that is not there.
     ///
     /// # Errors
     /// As for [`Keyspace::token_key`].
-    pub fn token_key_if_present(&self, key: &[u8]) -> Result<Option<Vec<u32>>, Failure> {
+    pub fn token_key_if_present(&self, key: &[u8], most: usize) -> Result<Option<Vec<u32>>, Failure> {
+        // Before it is copied: a value may have hundreds of megabytes, and everybody waits.
+        let count = self.string_length(key) / size_of::<u32>();
+        if count > most {
+            call(self.ctx, "GET", READ_DRY_RUN, &[key])?;
+            let text = format!("key {} holds {count} tokens, but there is room for {most}", shown(key));
+            return Err(Failure::new("CTXLIMIT", text));
+        }
         match self.read("GET", &[key])? {
             Reply::Null => Ok(None),
             Reply::Bytes(blob) => token_blob::decode(&blob)
@@ -95,6 +99,33 @@ impl<'a> Keyspace<'a> {
                 .map_err(|error| Failure::new("BADTOKENS", format!("key {}: {error}", shown(key)))),
             _ => Err(Failure::internal("GET answered with something that is not a string")),
         }
+    }
+
+    /// Bytes of the string at `key`; 0 for anything else. Says nothing about the rights of the caller.
+    fn string_length(&self, key: &[u8]) -> usize {
+        let (Some(open), Some(key_type), Some(length), Some(close)) = (
+            api!(RedisModule_OpenKey),
+            api!(RedisModule_KeyType),
+            api!(RedisModule_ValueLength),
+            api!(RedisModule_CloseKey),
+        ) else {
+            return 0;
+        };
+        let name = RedisString::create_from_slice(self.ctx.ctx, key);
+        let mode = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH;
+        // SAFETY: the lock is held, the context and the name are live.
+        let handle = unsafe { open(self.ctx.ctx, name.inner, mode.cast_signed()) };
+        if handle.is_null() {
+            return 0;
+        }
+        // SAFETY: the handle was just opened and is not null.
+        let kind = unsafe { key_type(handle) };
+        let is_string = i32::try_from(raw::REDISMODULE_KEYTYPE_STRING) == Ok(kind);
+        // SAFETY: as above.
+        let bytes = if is_string { unsafe { length(handle) } } else { 0 };
+        // SAFETY: closed once; it is not used afterwards.
+        unsafe { close(handle) };
+        bytes
     }
 
     fn call(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<Reply, Failure> {

@@ -28,6 +28,7 @@ use redis_module::{Context, RedisString, raw};
 use super::caller::Caller;
 use super::guard::guarded;
 use super::keyspace::Keyspace;
+use super::lock_times::KEYSPACE_THREAD;
 use super::reply::Failure;
 use crate::logic::limits;
 
@@ -80,6 +81,10 @@ unsafe impl Send for Detached {}
 /// # Errors
 /// `INTERNAL` if the system gives no thread.
 pub fn start() -> Result<(), Failure> {
+    // A worker may hold the lock for reading, and could be preempted there: the main thread waits for it once only.
+    if matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::Running(_)) {
+        return Ok(());
+    }
     start_from(|state| !matches!(state, State::Running(_)))
 }
 
@@ -192,13 +197,16 @@ impl Detached {
             // The module may be gone by now; nothing but the unlock may follow.
             return;
         }
+        let Caller { command, client, .. } = job.caller;
         let since = Instant::now();
         guarded("work on the keyspace", || locked.work(job));
+        KEYSPACE_THREAD.record(since.elapsed());
         // The unlock is part of the hold: Redis replicates the writes in it.
         drop(locked);
         let held = since.elapsed();
         if held > LONG_HOLD {
-            ::log::warn!("keys were worked on for {} us while all clients waited", held.as_micros());
+            let held = held.as_micros();
+            ::log::warn!("all clients waited for {held} us while {command} of client {client} worked on keys");
         }
     }
 }

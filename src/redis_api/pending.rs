@@ -28,9 +28,6 @@
 //!   that is already there, so a callback that reads the pointer meanwhile sees the right one.
 //! * *Slot.* Written by the finisher before `UnblockClient`, read in `on_reply` after Redis took the handle from
 //!   its queue; Redis' queue mutex orders the two. The `Mutex` around it only satisfies the compiler.
-//! * *Time measurement.* `MeasureTimeStart` and `MeasureTimeEnd` write plain fields that Redis reads on the main
-//!   thread when a client times out. They are called only there (handler, `on_reply`, `on_timeout`), so SLOWLOG
-//!   and commandstats also count the wait for the main thread, which is part of what the client waited.
 //! * *A handler that blocks and then fails or panics.* Its `PendingReply` is dropped before `entry::dispatch`
 //!   looks at the failure, so the client is already being answered, and a second reply would shift all later
 //!   ones. [`HandlerScope`] tells `dispatch` that the client is blocked, and lets it put the failure into the
@@ -44,6 +41,9 @@
 //! * *`redis_module`'s `BlockedClient`*: registers no callbacks, so a gone client is never noticed, CLIENT
 //!   UNBLOCK is refused, and dropping it leaves the client without any reply.
 //! * *Taking the job away from the worker on timeout*: the worker is inside llama.cpp; the flag is how it hears.
+//! * *`BlockedClientMeasureTimeStart` and `…End`*: they add the wait to SLOWLOG, commandstats and LATENCY HISTOGRAM. Those
+//!   tell what held up the main thread, as for BLPOP; every answer of a second would be in the slow log and push out
+//!   what belongs there. Redis still counts the handler and `on_reply`; how long clients wait is in `INFO infer_latency`.
 //! * *`AbortBlock`* for a handler that fails after blocking: it drops our private data without `on_free`.
 
 use std::cell::RefCell;
@@ -57,7 +57,9 @@ use std::time::{Duration, Instant};
 use redis_module::{Context, raw};
 
 use super::blocking::refuse_blocking;
+use super::caller;
 use super::guard::guarded;
+use super::lock_times::REPLIES;
 use super::reply::{Answer, Failure, send};
 
 /// Redis adds the timeout to the time of day in milliseconds and fails on overflow; nobody waits longer.
@@ -66,6 +68,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How far Redis' clock (time of day, milliseconds) may be ahead of ours when we ask whether a timeout was
 /// reached.
 const CLOCK_SLACK: Duration = Duration::from_millis(20);
+
+/// Codes of failures that are for whoever runs the server, not only for the client.
+const LOGGED: [&str; 3] = ["INTERNAL", "OOM", "LOADFAIL"];
 
 /// How to block a client.
 pub struct BlockOptions {
@@ -89,6 +94,8 @@ impl fmt::Debug for BlockOptions {
 /// What the callbacks share with the `PendingReply`.
 struct Job {
     command: &'static str,
+    /// Redis' id of the client.
+    client: u64,
     deadline: Option<Instant>,
     on_timeout: Box<dyn Fn() -> String + Send + Sync>,
     cancel: Arc<AtomicBool>,
@@ -163,6 +170,7 @@ impl PendingReply {
         let cancel = Arc::new(AtomicBool::new(false));
         let job = Arc::new(Job {
             command: options.command,
+            client: caller::client_id(ctx),
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             on_timeout: options.on_timeout,
             cancel: Arc::clone(&cancel),
@@ -183,10 +191,6 @@ impl PendingReply {
         unsafe { set_privdata(client.as_ptr(), privdata) };
         // SAFETY: as above; no event can be handled before this command's handler returns.
         unsafe { set_disconnect(client.as_ptr(), Some(on_disconnect)) };
-        if let Some(start) = api!(RedisModule_BlockedClientMeasureTimeStart) {
-            // SAFETY: as above, on the main thread.
-            unsafe { start(client.as_ptr()) };
-        }
         Ok(Self { client, job: Some(job), cancel })
     }
 
@@ -291,27 +295,13 @@ fn job_of<'a>(ctx: *mut raw::RedisModuleCtx) -> Option<&'a Job> {
     unsafe { job.as_ref() }
 }
 
-/// Books the time since `block` on the command. Main thread only.
-fn stop_measuring(ctx: *mut raw::RedisModuleCtx) {
-    let (Some(handle), Some(end)) =
-        (api!(RedisModule_GetBlockedClientHandle), api!(RedisModule_BlockedClientMeasureTimeEnd))
-    else {
-        return;
-    };
-    // SAFETY: ctx is the context of a callback of a blocked client.
-    let client = unsafe { handle(ctx) };
-    if !client.is_null() {
-        // SAFETY: Redis frees the handle only after this callback.
-        unsafe { end(client) };
-    }
-}
-
 extern "C" fn on_reply(ctx: *mut raw::RedisModuleCtx, _argv: *mut *mut raw::RedisModuleString, _argc: c_int) -> c_int {
+    let since = Instant::now();
     guarded("a reply callback", || {
-        stop_measuring(ctx);
         let context = Context::new(ctx);
         send(&context, &answer_of(&context, job_of(ctx)));
     });
+    REPLIES.record(since.elapsed());
     0
 }
 
@@ -325,11 +315,18 @@ fn answer_of(ctx: &Context, job: Option<&Job>) -> Answer {
             job.command
         )))
     };
-    match job.take() {
+    let answer = match job.take() {
         Slot::Answer(answer) => answer,
         Slot::Closure(work) => guarded("the end of a command", || work(ctx)).unwrap_or_else(lost),
         Slot::Dropped | Slot::Empty => lost(),
+    };
+    match &answer {
+        Err(failure) if LOGGED.contains(&failure.code) => {
+            ::log::warn!("{} of client {} failed: {failure}", job.command, job.client);
+        }
+        _ => {}
     }
+    answer
 }
 
 extern "C" fn on_timeout(
@@ -338,7 +335,6 @@ extern "C" fn on_timeout(
     _argc: c_int,
 ) -> c_int {
     guarded("a timeout callback", || {
-        stop_measuring(ctx);
         send(&Context::new(ctx), &Err(timed_out(job_of(ctx))));
     });
     0

@@ -53,7 +53,7 @@ impl Preflight {
             log::line(
                 ::log::Level::Error,
                 &format!(
-                    "redis-infer was built for CPUs with AVX2, FMA, F16C and BMI2 (2013 or newer); this one lacks {}",
+                    "redis-infer was built for another kind of CPU: this one lacks {}; build it on this machine",
                     instructions.join(", ")
                 ),
             );
@@ -71,8 +71,6 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_BlockClient
         RedisModule_BlockClientGetPrivateData
         RedisModule_BlockClientSetPrivateData
-        RedisModule_BlockedClientMeasureTimeEnd
-        RedisModule_BlockedClientMeasureTimeStart
         RedisModule_Call
         RedisModule_CallReplyArrayElement
         RedisModule_CallReplyBool
@@ -84,14 +82,15 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_CallReplyStringPtr
         RedisModule_CallReplyType
         RedisModule_CallReplyVerbatim
+        RedisModule_CloseKey
         RedisModule_CreateCommand
         RedisModule_CreateString
         RedisModule_FreeCallReply
         RedisModule_FreeModuleUser
         RedisModule_FreeString
         RedisModule_FreeThreadSafeContext
-        RedisModule_GetBlockedClientHandle
         RedisModule_GetBlockedClientPrivateData
+        RedisModule_GetClientId
         RedisModule_GetCommand
         RedisModule_GetContextFlags
         RedisModule_GetCurrentUserName
@@ -99,8 +98,14 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_GetModuleUserFromUserName
         RedisModule_GetSelectedDb
         RedisModule_GetThreadSafeContext
+        RedisModule_InfoAddFieldCString
+        RedisModule_InfoAddFieldULongLong
+        RedisModule_InfoAddSection
+        RedisModule_LatencyAddSample
+        RedisModule_KeyType
         RedisModule_LoadConfigs
         RedisModule_Log
+        RedisModule_OpenKey
         RedisModule_RegisterInfoFunc
         RedisModule_RegisterNumericConfig
         RedisModule_ReplyWithArray
@@ -122,6 +127,7 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_ThreadSafeContextLock
         RedisModule_ThreadSafeContextUnlock
         RedisModule_UnblockClient
+        RedisModule_ValueLength
     ]
     .into_iter()
     .filter(|(_, present)| !present)
@@ -146,6 +152,12 @@ fn missing_instructions() -> Vec<&'static str> {
         ("FMA", std::arch::is_x86_feature_detected!("fma")),
         ("F16C", std::arch::is_x86_feature_detected!("f16c")),
         ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
+        // A build with `-C target-cpu=native` compiles llama.cpp for these as well.
+        ("AVX512F", !cfg!(target_feature = "avx512f") || std::arch::is_x86_feature_detected!("avx512f")),
+        ("AVX512BW", !cfg!(target_feature = "avx512bw") || std::arch::is_x86_feature_detected!("avx512bw")),
+        ("AVX512VNNI", !cfg!(target_feature = "avx512vnni") || std::arch::is_x86_feature_detected!("avx512vnni")),
+        ("AVX512VBMI", !cfg!(target_feature = "avx512vbmi") || std::arch::is_x86_feature_detected!("avx512vbmi")),
+        ("AVX512BF16", !cfg!(target_feature = "avx512bf16") || std::arch::is_x86_feature_detected!("avx512bf16")),
     ]
     .into_iter()
     .filter(|(_, present)| !present)

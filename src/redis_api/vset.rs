@@ -1,8 +1,12 @@
 //! Vector sets (Redis 8): the few commands that an index needs, with their traps closed.
 //!
 //! * `VSIM` always gets `NOTHREAD`: called from a module without it, it blocks, and Redis aborts.
-//! * `VADD` never gets `CAS` (same abort), and an element that exists is removed and added again: Redis does
-//!   not send the change of an existing element to the AOF and the replicas.
+//! * `VADD` never gets `CAS` (same abort), and never the name of an element that exists: Redis does not send that
+//!   change to the AOF and the replicas.
+//! * Nothing is ever removed. Up to Redis 8.4 at least, removing an element can crash the server (redis issue 15424:
+//!   the graph's entry point may be replaced by a node that is too low, and the next removal reads past its end;
+//!   equal vectors make that likely), here or on a replica, whose graph is another. An element that is not wanted any
+//!   more is hidden: without attributes no search finds it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +22,12 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 /// Set once the server has turned out to be one whose VSIM has no WITHATTRIBS (Redis 8.0).
 static NO_WITHATTRIBS: AtomicBool = AtomicBool::new(false);
 
+/// True of every element with the attributes of a chunk.
+const NOT_HIDDEN: &[u8] = b".chunk >= 0";
+
+/// Elements that a filtered search looks at before it gives up: some milliseconds.
+const FILTER_EFFORT: &[u8] = b"10000";
+
 /// One element found by [`similar`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
@@ -29,7 +39,7 @@ pub struct Hit {
     pub attributes: Option<Vec<u8>>,
 }
 
-/// A new or changed element for [`add`].
+/// An element for [`put`].
 #[derive(Debug, Clone, Copy)]
 pub struct Element<'a> {
     /// Key of the vector set.
@@ -70,7 +80,7 @@ pub fn require(ctx: &Context) -> Result<(), Failure> {
     Err(Failure::new("NOVECTORSETS", "this server has no vector sets; run the module in Redis 8.0 or newer"))
 }
 
-/// The `k` elements of the set at `key` that are most similar to `query`, best first. No key, no hits.
+/// The `k` elements of the set at `key` that are most similar to `query` and not hidden, best first. No key, no hits.
 ///
 /// # Errors
 /// `MISMATCH` if the set holds vectors of another dimension, `WRONGTYPE`, `NOPERM`, or what Redis says.
@@ -81,55 +91,98 @@ pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], query: &[f32], k: u32) -> Re
     }
     let blob = to_fp32(query);
     let count = k.to_string();
-    let with_attributes: [&[u8]; 8] =
-        [key, b"FP32", &blob, b"COUNT", count.as_bytes(), b"NOTHREAD", b"WITHSCORES", b"WITHATTRIBS"];
+    let args: [&[u8]; 7] = [key, b"FP32", &blob, b"COUNT", count.as_bytes(), b"NOTHREAD", b"WITHSCORES"];
+    let found = search(keyspace, &args)?;
+    if found.iter().all(|hit| hit.attributes.is_some()) {
+        return Ok(found);
+    }
+    // Asked again, because the filter costs something for each element that is looked at.
+    let filter: [&[u8]; 4] = [b"FILTER", NOT_HIDDEN, b"FILTER-EF", FILTER_EFFORT];
+    search(keyspace, &[args.as_slice(), &filter].concat())
+}
+
+/// VSIM with the attributes of what it finds.
+fn search(keyspace: &Keyspace<'_>, args: &[&[u8]]) -> Result<Vec<Hit>, Failure> {
     if !NO_WITHATTRIBS.load(Ordering::Relaxed) {
-        match keyspace.read("VSIM", &with_attributes) {
+        let with_attributes: [&[&[u8]]; 2] = [args, &[b"WITHATTRIBS"]];
+        match keyspace.read("VSIM", &with_attributes.concat()) {
             Err(failure) if failure.code == "ERR" && !is_dimension_error(&failure) => {}
             reply => return hits(reply.map_err(dimension_mismatch)?),
         }
     }
-    let (_, without_attributes) = with_attributes.split_last().unwrap_or((&key, &[]));
-    let mut found = hits(keyspace.read("VSIM", without_attributes).map_err(dimension_mismatch)?)?;
+    let mut found = hits(keyspace.read("VSIM", args).map_err(dimension_mismatch)?)?;
     for hit in &mut found {
-        if let Reply::Bytes(attributes) = keyspace.read("VGETATTR", &[key, &hit.element])? {
-            hit.attributes = Some(attributes);
-        }
+        hit.attributes = attributes(keyspace, args.first().unwrap_or(&&[][..]), &hit.element)?;
     }
     // It worked without the option and did not work with it, so the option is what the server lacks.
     NO_WITHATTRIBS.store(true, Ordering::Relaxed);
     Ok(found)
 }
 
-/// Adds an element, or replaces the one of that name, with its attributes.
-///
-/// # Errors
-/// `MISMATCH` if the set holds vectors of another dimension, `OOM`, `NOPERM`, `WRONGTYPE`, or what Redis
-/// says. An element that could not be replaced keeps its old vector.
-pub fn add(keyspace: &Keyspace<'_>, new: &Element<'_>) -> Result<(), Failure> {
-    check_finite(new.vector)?;
-    let blob = to_fp32(new.vector);
-    let vadd: [&[u8]; 7] =
-        [new.key, b"FP32", &blob, new.element, new.quant.as_bytes(), b"SETATTR", new.attributes.as_bytes()];
-    let vrem: [&[u8]; 2] = [new.key, new.element];
-    // The removal may be needed below, when there is no way back any more.
-    keyspace.check_write("VREM", &vrem)?;
-    // Adding first: if the element exists, this has passed every check (dimension, quantization, memory)
-    // that could otherwise fail between the removal and the second VADD and lose the element.
-    let added = keyspace.write("VADD", &vadd).map_err(dimension_mismatch)?;
-    if is_true(&added) {
-        return Ok(());
-    }
-    keyspace.write("VREM", &vrem)?;
-    keyspace.write_over_limit("VADD", &vadd).map(drop)
-}
-
-/// Removes an element; `false` if there was none of that name. An empty set goes away with its key.
+/// Whether there is a vector set at `key`.
 ///
 /// # Errors
 /// `NOPERM`, `WRONGTYPE`, or what Redis says.
-pub fn remove(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<bool, Failure> {
-    keyspace.write("VREM", &[key, element]).map(|reply| is_true(&reply))
+pub fn exists(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<bool, Failure> {
+    keyspace.read("VCARD", &[key]).map(|reply| !matches!(reply, Reply::Int(0)))
+}
+
+/// The attributes of an element; `None` when it has none or there is no such element.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn attributes(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    match keyspace.read("VGETATTR", &[key, element])? {
+        Reply::Bytes(attributes) => Ok(Some(attributes)),
+        _ => Ok(None),
+    }
+}
+
+/// Adds an element, or shows the hidden one of that name again. An element never gets another vector.
+///
+/// # Errors
+/// `MISMATCH` if the set holds vectors of another dimension, `OOM`, `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn put(keyspace: &Keyspace<'_>, new: &Element<'_>) -> Result<(), Failure> {
+    check_finite(new.vector)?;
+    let attributes = new.attributes.as_bytes();
+    // VLINKS because all versions have it; VISMEMBER is younger.
+    if !matches!(keyspace.read("VLINKS", &[new.key, new.element])?, Reply::Null) {
+        return keyspace.write("VSETATTR", &[new.key, new.element, attributes]).map(drop);
+    }
+    let blob = to_fp32(new.vector);
+    let vadd: [&[u8]; 7] = [new.key, b"FP32", &blob, new.element, new.quant.as_bytes(), b"SETATTR", attributes];
+    keyspace.write("VADD", &vadd).map(drop).map_err(dimension_mismatch)
+}
+
+/// Whether the caller may [`put`] and [`hide`]; changes nothing.
+///
+/// # Errors
+/// As those.
+pub fn check_rights(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    keyspace.check_write("VADD", &[key, b"FP32", b"", b""])?;
+    keyspace.check_write("VSETATTR", &[key, b"", b""])
+}
+
+/// Hides an element from every search, if there is one of that name.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn hide(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<(), Failure> {
+    keyspace.write("VSETATTR", &[key, element, b""]).map(drop)
+}
+
+/// Removes the set when all its elements are hidden.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn remove_if_all_hidden(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    let Reply::Map(facts) = keyspace.read("VINFO", &[key])? else { return Ok(()) };
+    let with_attributes =
+        facts.iter().find(|(name, _)| matches!(name, Reply::Bytes(name) if name == b"attributes-count"));
+    if matches!(with_attributes, Some((_, Reply::Int(0)))) {
+        keyspace.write("UNLINK", &[key])?;
+    }
+    Ok(())
 }
 
 /// Reads the reply of VSIM: a map from element to score, or to score and attributes. A missing key is
@@ -176,10 +229,6 @@ fn dimension_mismatch(failure: Failure) -> Failure {
         return Failure::new("MISMATCH", format!("{}; the index was made with another embedding model", failure.text));
     }
     failure
-}
-
-fn is_true(reply: &Reply) -> bool {
-    matches!(reply, Reply::Bool(true) | Reply::Int(1))
 }
 
 fn unexpected(command: &str) -> Failure {

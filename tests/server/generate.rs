@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, SLOW, Server, cmd, eventually, field, int, text};
+use crate::harness::{BASE, CHAT, Client, EMBED, SLOW, Server, cmd, eventually, field, int, text};
 
 #[test]
 fn a_stored_key_and_the_same_text_give_the_same_answer() {
@@ -84,6 +84,7 @@ fn stats_are_a_map_in_resp3() {
         "text",
         "finish_reason",
         "prompt_tokens",
+        "cached_tokens",
         "completion_tokens",
         "queue_us",
         "prefill_us",
@@ -105,7 +106,7 @@ fn stats_are_a_flat_array_in_resp2() {
     let server = Server::with(&[CHAT]);
     let stats = stats(&mut server.client(), &[]);
     let Value::Array(flat) = &stats else { panic!("not an array: {stats:?}") };
-    assert_eq!(flat.len(), 20);
+    assert_eq!(flat.len(), 22);
     assert_eq!(text(&flat[0]), "text");
 }
 
@@ -159,6 +160,30 @@ fn without_a_seed_answers_differ_and_can_be_repeated_with_the_seed_they_tell() {
     let (first, second) = (drawn(&mut client, &[]), drawn(&mut client, &[]));
     assert_ne!(first, second);
     assert_eq!(drawn(&mut client, &["SEED", &first.1.to_string()]), first);
+}
+
+#[test]
+fn a_model_without_a_chat_template_takes_prompts_as_they_are_only() {
+    let server = Server::with(&[BASE]);
+    let mut client = server.client();
+    client.refused(&cmd!["INFER.GENERATE", "base", 0, "TEXT", "x"], "ERR", "no usable chat template");
+    client.ok(&cmd!["INFER.GENERATE", "base", 0, "TEXT", "x", "RAW", "MAXTOKENS", 2]);
+}
+
+#[test]
+fn a_prompt_asked_again_is_not_read_again_and_answered_the_same() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    let prompt = "one two three four five six seven eight nine ten ".repeat(4);
+    let mut ask = || {
+        let command = cmd!["INFER.GENERATE", "chat", 0, "TEXT", &prompt, "RAW", "TEMP", 0, "MAXTOKENS", 8, "WITHSTATS"];
+        let stats = client.ok(&command);
+        let number = |name| int(field(&stats, name));
+        (text(field(&stats, "text")).to_owned(), number("prompt_tokens"), number("cached_tokens"))
+    };
+    let (first, tokens, cached) = ask();
+    assert_eq!(cached, 0);
+    assert_eq!(ask(), (first, tokens, tokens - 1));
 }
 
 #[test]

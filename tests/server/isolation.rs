@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, SLOW, Server, cmd, eventually};
+use crate::harness::{CHAT, Client, EMBED, SLOW, Server, array, cmd, eventually, report};
 
 /// How long latencies are taken.
 const SAMPLING: Duration = Duration::from_secs(2);
 
-/// The product's promise. It is held against the 99th percentile, because the machine may stop the server for longer.
+/// The product's promise for every PING.
 const LATENCY: Duration = Duration::from_millis(50);
 
 /// A server with the slow model and these options of INFER.LOAD.
@@ -40,9 +40,21 @@ fn four_generating(server: &Server) -> Vec<Client> {
 
 #[test]
 fn ping_answers_within_50_ms_while_four_clients_generate() {
-    let server = busy_server();
+    let server = slow_server(&["PARALLEL", "4"]);
     let generating = four_generating(&server);
     let mut client = server.client();
+    // The machine may stop the server or this test for longer; hardly three times in a row.
+    let mut longest: Vec<Duration> = Vec::new();
+    while longest.len() < 3 && longest.last().is_none_or(|longest| *longest > LATENCY) {
+        longest.push(longest_ping(&mut client));
+    }
+    assert_eq!(server.requests("slow"), 4, "the clients did not generate all the time");
+    drop(generating);
+    assert!(longest.last().is_some_and(|longest| *longest <= LATENCY), "longest PING of each window: {longest:?}");
+}
+
+/// Sends PING for a while; how long the longest took.
+fn longest_ping(client: &mut Client) -> Duration {
     let mut taken = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < SAMPLING {
@@ -51,20 +63,32 @@ fn ping_answers_within_50_ms_while_four_clients_generate() {
         taken.push(sent.elapsed());
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(server.requests("slow"), 4, "the clients did not generate all the time");
-    drop(generating);
     taken.sort_unstable();
     let [middle, most] = [taken.len() / 2, taken.len() * 99 / 100].map(|i| taken[i]);
     let longest = taken[taken.len() - 1];
-    println!("{} PINGs while 4 clients generate: p50 {middle:?}, p99 {most:?}, longest {longest:?}", taken.len());
-    assert!(most <= LATENCY, "p99 {most:?}, longest {longest:?} of {}", taken.len());
+    report(&format!(
+        "{} PINGs while 4 clients generate: p50 {middle:?}, p99 {most:?}, longest {longest:?}",
+        taken.len()
+    ));
+    longest
 }
 
 #[test]
 fn commands_of_other_clients_work_while_four_clients_generate() {
     let server = busy_server();
-    let generating = four_generating(&server);
     let mut client = server.client();
+    for model in [CHAT, EMBED] {
+        client.ok(&model.load());
+    }
+    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
+    let generating = four_generating(&server);
+    client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "chat", "the cat"]);
+    assert_eq!(client.text(&cmd!["INFER.DETOKENIZE", "chat", 1, "k"]), "the cat");
+    assert_eq!(array(&client.ok(&cmd!["INFER.EMBED", "embed", 2, "the cat", "the dog"])).len(), 2);
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the cat"]);
+    assert_eq!(array(&client.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
+    client.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
+    client.ok(&cmd!["INFER.GENERATE", "chat", 1, "k", "MAXTOKENS", 2]);
     for i in 0..200 {
         let (key, value) = (format!("key:{i}"), format!("value {i}"));
         client.ok(&cmd!["SET", &key, &value]);
@@ -104,12 +128,15 @@ fn two_generations_share_a_pool_and_neither_waits_for_the_other_to_finish() {
 
 #[test]
 fn a_long_prompt_does_not_stop_an_answer_that_is_being_made() {
-    let server = busy_server();
-    let mut long = server.client();
+    let server = slow_server(&["WORKERS", "1", "PARALLEL", "2"]);
+    let mut answer = server.client();
+    answer.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "be brief", "MAXTOKENS", 100]);
+    eventually("the answer is being made", || server.requests("slow") == 1);
     // About 12,000 tokens to read before the first one is written.
+    let mut long = server.client();
     long.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "x".repeat(12_000), "MAXTOKENS", 1000]);
-    eventually("the long prompt is accepted", || server.requests("slow") == 1);
-    server.client().ok(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "be brief", "MAXTOKENS", 8]);
+    eventually("the long prompt is accepted", || server.requests("slow") == 2);
+    answer.receive().unwrap();
     eventually("only the long request is still there", || server.requests("slow") == 1);
 }
 

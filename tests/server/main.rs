@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod command_table;
 mod contexts;
 mod embed;
 mod exports;
@@ -15,6 +16,7 @@ mod generate;
 mod harness;
 mod hostile;
 mod index;
+mod info;
 mod isolation;
 mod load;
 mod logging;
@@ -23,8 +25,10 @@ mod persistence;
 mod rag;
 mod rights;
 mod sampling;
+mod secrets;
 mod servers;
 mod settings;
 mod smollm;
+mod statistics;
 mod stopping;
 mod tokens;

@@ -3,14 +3,13 @@
 //! `tests/data/minilm-reference.json` holds 32 texts with the token ids of Hugging Face's tokenizer and the vectors of
 //! a forward pass in 64-bit floats over the original weights.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use redis::Value;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use crate::harness::{Client, Server, array, cmd, floats, int, required};
+use crate::harness::{Client, Server, array, cmd, floats, int, report, required};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -72,7 +71,7 @@ fn vectors_point_where_those_of_the_reference_do() {
     let vectors = embed(&mut client, &texts);
     let cosines: Vec<f64> = items.iter().zip(&vectors).map(|(item, vector)| cosine(vector, &item.vector)).collect();
     let worst = cosines.iter().copied().fold(1.0, f64::min);
-    println!("smallest cosine to the reference over {} texts: {worst:.6}", items.len());
+    report(&format!("smallest cosine to the reference over {} texts: {worst:.6}", items.len()));
     let far: Vec<_> =
         items.iter().zip(&cosines).filter(|(_, cosine)| **cosine < 0.999).map(|(item, c)| (&item.text, c)).collect();
     assert!(far.is_empty(), "{far:?}");
@@ -166,12 +165,10 @@ fn mixed_strings() -> Vec<String> {
     strings
 }
 
-/// Why llama.cpp's tokenizer answers other ids for a string, if it has a known reason to.
-fn known_difference(string: &str) -> Option<&'static str> {
-    // Where Hugging Face removes accents (Unicode category Mn), llama.cpp removes every mark, also the vowel signs of
-    // Indic scripts (Mc). These are the ones among the pieces.
-    let is_vowel_sign = |c: char| matches!(c, '\u{93f}' | '\u{940}');
-    string.contains(is_vowel_sign).then_some("an Indic vowel sign")
+/// What llama.cpp's tokenizer sees of a string: where Hugging Face removes accents (Unicode category Mn), it removes every
+/// mark, also the vowel signs of Indic scripts (Mc). These are the ones among the pieces.
+fn without_vowel_signs(string: &str) -> String {
+    string.replace(['\u{93f}', '\u{940}'], "")
 }
 
 #[test]
@@ -182,21 +179,29 @@ fn token_ids_of_500_mixed_strings_are_those_of_hugging_face_tokenizers() {
     // The file asks for texts cut and padded to 128 tokens, which is for batches of the original library.
     tokenizer.with_truncation(None).unwrap();
     tokenizer.with_padding(None);
+    let expected = |string: &str| -> Vec<i64> {
+        tokenizer.encode(string, true).unwrap().get_ids().iter().map(|&id| id.into()).collect()
+    };
     let strings = mixed_strings();
-    let (mut known, mut unknown) = (BTreeMap::new(), Vec::new());
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for string in &strings {
-        let encoding = tokenizer.encode(string.as_str(), true).unwrap();
-        let expected: Vec<i64> = encoding.get_ids().iter().map(|&id| id.into()).collect();
-        let ids = ids(&mut client, string);
-        match known_difference(string) {
-            _ if ids == expected => {}
-            Some(reason) => *known.entry(reason).or_insert(0) += 1,
-            None => unknown.push(format!("{string:?}\n  ours   {ids:?}\n  theirs {expected:?}")),
+        let (ours, theirs) = (ids(&mut client, string), expected(string));
+        if ours == theirs {
+            continue;
+        }
+        if ours == expected(&without_vowel_signs(string)) {
+            known.push(format!("{string:?}"));
+        } else {
+            unknown.push(format!("{string:?}\n  ours   {ours:?}\n  theirs {theirs:?}"));
         }
     }
-    println!("{} strings; different because of llama.cpp's tokenizer: {known:?}", strings.len());
+    let (count, all) = (known.len(), strings.len());
+    report(&format!(
+        "{count} of {all} strings have other token ids, because llama.cpp drops Indic vowel signs:\n{}",
+        known.join("\n")
+    ));
     assert!(unknown.is_empty(), "{} of {}:\n{}", unknown.len(), strings.len(), unknown.join("\n"));
-    assert_eq!(known.len(), 1, "a known difference is gone: take it out of the list");
+    assert!(!known.is_empty(), "the known difference is gone: take it out of this test and of the README");
 }
 
 /// 64 texts of one to some hundred tokens.
@@ -224,7 +229,9 @@ fn texts_have_the_same_vectors_together_alone_and_among_those_of_other_clients()
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     let (alone, at_once) = (largest_difference(&together, &alone), largest_difference(&together, &at_once));
-    println!("largest difference from one call with 64 texts: one by one {alone:e}, 8 clients at once {at_once:e}");
+    report(&format!(
+        "largest difference from one call with 64 texts: one by one {alone:e}, 8 clients at once {at_once:e}"
+    ));
     assert!(alone <= 1e-3 && at_once <= 1e-3, "{alone:e}, {at_once:e}");
 }
 
@@ -252,4 +259,12 @@ fn a_model_of_this_size_answers_info_about_itself() {
     let facts = server.client().ok(&cmd!["INFER.MODEL", "e"]);
     assert_eq!(crate::harness::field(&facts, "dimensions"), &Value::Int(384));
     assert_eq!(crate::harness::text(crate::harness::field(&facts, "type")), "embedding");
+}
+
+#[test]
+fn more_numbers_than_one_reply_holds_are_refused() {
+    let server = loaded();
+    let texts = vec!["a"; 300];
+    let command = cmd!["INFER.EMBED", "e", texts.len(), &texts, "FORMAT", "VALUES"];
+    server.client().refused(&command, "ERR", "115200 numbers, more than the 100000 of one reply");
 }

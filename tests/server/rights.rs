@@ -81,12 +81,32 @@ fn the_right_to_the_index_alone_is_not_the_right_to_its_chunks() {
 fn a_user_who_may_not_write_tokens_searches_and_leaves_nothing_of_an_ingest() {
     let (server, mut admin) = indexed();
     // Redis wants the right to write for VSIM too.
-    let mut bob = user(&server, &["+@all", "~docs", "~vec:{docs}", "%R~*{docs}:*"]);
+    let mut bob = user(&server, &["+@all", "%R~docs", "~vec:{docs}", "%R~*{docs}:*"]);
     assert_eq!(array(&bob.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
     bob.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
     bob.refused(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog"], "NOPERM", "");
     assert_eq!(count(&mut admin), Value::Int(4));
     assert_eq!(admin.ok(&cmd!["VCARD", "vec:{docs}"]), Value::Int(1));
+}
+
+#[test]
+fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
+    let (server, mut admin) = indexed();
+    let asking = ["+@infer", "-@admin", "-@write", "+hgetall", "+get", "+vsim"];
+    let asked_keys = ["%R~docs", "~vec:{docs}", "%R~tokens:{docs}:*"];
+    let mut bob = user(&server, &[&asking[..], &asked_keys[..]].concat());
+    assert_eq!(array(&bob.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
+    bob.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
+    bob.refused(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog"], "NOPERM", "'infer.ingest' command");
+    bob.refused(&cmd!["INFER.TOKENIZESTORE", "docs", "chat", "x"], "NOPERM", "'infer.tokenizestore' command");
+    bob.refused(&cmd!["INFER.UNLOAD", "chat"], "NOPERM", "'infer.unload' command");
+    let ingest =
+        ["+infer.ingest", "+hset", "+hdel", "+vgetattr", "+vlinks", "+vinfo", "+vadd", "+vsetattr", "+set", "+unlink"];
+    let written_keys = ["~tokens:{docs}:*", "~doc:{docs}:*"];
+    admin.ok(&cmd!["ACL", "SETUSER", "bob", &ingest, &written_keys]);
+    bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);
+    bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "the cat"]);
+    bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", ""]);
 }
 
 #[test]

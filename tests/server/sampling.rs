@@ -8,25 +8,9 @@ fn greedy(client: &mut Client, prompt: &str, options: &[&str]) -> String {
 }
 
 /// LOGITBIAS in favour of a to h, far above everything else.
+#[rustfmt::skip] // pairs belong on one line
 const EIGHT_LETTERS: &[&str] = &[
-    "LOGITBIAS",
-    "8",
-    "97",
-    "50",
-    "98",
-    "50",
-    "99",
-    "50",
-    "100",
-    "50",
-    "101",
-    "50",
-    "102",
-    "50",
-    "103",
-    "50",
-    "104",
-    "50",
+    "LOGITBIAS", "8", "97", "50", "98", "50", "99", "50", "100", "50", "101", "50", "102", "50", "103", "50", "104", "50",
 ];
 
 #[test]

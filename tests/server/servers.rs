@@ -1,14 +1,11 @@
 //! Servers without vector sets: everything but the index commands works there.
 
-use std::io::Write;
-
-use crate::harness::{CHAT, EMBED, Server, array, bytes, cmd, floats, optional};
+use crate::harness::{CHAT, EMBED, Server, array, bytes, cmd, floats, optional, report};
 
 /// The server that the variable names; without one the test says so where nobody can miss it.
-fn server(variable: &str) -> Option<Server> {
+pub fn server(variable: &str) -> Option<Server> {
     let Some(program) = optional(variable) else {
-        // Not eprintln: what a test that passes prints is not shown.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {variable} is not set, so that server was not tested ***");
+        report(&format!("*** SKIPPED: {variable} is not set, so that server was not tested ***"));
         return None;
     };
     Some(Server::of(&program))

@@ -7,31 +7,93 @@ fn setting(client: &mut Client, name: &str) -> String {
     text(&array(&reply)[1]).to_owned()
 }
 
+/// A setting, with its default and its bounds.
+struct Setting {
+    name: &'static str,
+    default: i64,
+    min: i64,
+    max: i64,
+    /// Whether CONFIG SET may change it.
+    at_start_only: bool,
+}
+
+/// All there are; a test holds it against the server.
+const SETTINGS: [Setting; 2] = [
+    Setting { name: "infer.nice", default: 10, min: 0, max: 19, at_start_only: true },
+    Setting { name: "infer.queue-limit", default: 128, min: 1, max: 65_536, at_start_only: false },
+];
+
+/// Names and values, sorted by name.
+fn all(client: &mut Client) -> Vec<(String, String)> {
+    let reply = client.ok(&cmd!["CONFIG", "GET", "infer.*"]);
+    let pairs = array(&reply).as_chunks::<2>().0.iter();
+    let mut all: Vec<(String, String)> =
+        pairs.map(|[name, value]| (text(name).to_owned(), text(value).to_owned())).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn every_setting_has_its_default() {
     let server = Server::start();
-    let mut client = server.client();
-    assert_eq!(setting(&mut client, "infer.nice"), "10");
-    assert_eq!(setting(&mut client, "infer.queue-limit"), "128");
+    let defaults = SETTINGS.map(|setting| (setting.name.to_owned(), setting.default.to_string()));
+    assert_eq!(all(&mut server.client()), defaults);
 }
 
 #[test]
-fn the_command_line_of_the_server_sets_them() {
-    let server = Server::configured(&[], &["--infer.nice", "5", "--infer.queue-limit", "7"]);
-    let mut client = server.client();
-    assert_eq!(setting(&mut client, "infer.nice"), "5");
-    assert_eq!(setting(&mut client, "infer.queue-limit"), "7");
+fn the_command_line_of_the_server_sets_them_up_to_their_bounds() {
+    for bound in [|setting: &Setting| setting.min, |setting: &Setting| setting.max] {
+        let values: Vec<(String, String)> =
+            SETTINGS.iter().map(|setting| (format!("--{}", setting.name), bound(setting).to_string())).collect();
+        let options: Vec<&str> = values.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+        let server = Server::configured(&[], &options);
+        let expected = SETTINGS.map(|setting| (setting.name.to_owned(), bound(&setting).to_string()));
+        assert_eq!(all(&mut server.client()), expected);
+    }
 }
 
 #[test]
-fn a_value_out_of_bounds_or_fixed_at_start_is_refused() {
+fn a_value_out_of_bounds_keeps_the_server_from_starting_and_the_log_names_it() {
+    for Setting { name, min, max, .. } in SETTINGS {
+        for value in [(min - 1).to_string(), (max + 1).to_string(), "many".to_owned()] {
+            let log = Server::refuses_to_start(&[&format!("--{name}"), &value]);
+            assert!(log.contains(&format!("Issue during loading of configuration {name} ")), "{value}: {log}");
+        }
+    }
+}
+
+#[test]
+fn config_set_takes_values_within_the_bounds_and_no_others() {
     let server = Server::start();
     let mut client = server.client();
-    for value in ["0", "65537", "-1", "many"] {
-        client.refused(&cmd!["CONFIG", "SET", "infer.queue-limit", value], "ERR", "");
+    for Setting { name, min, max, at_start_only, .. } in SETTINGS {
+        if at_start_only {
+            client.refused(&cmd!["CONFIG", "SET", name, min], "ERR", "can't set immutable config");
+            continue;
+        }
+        for value in [min, max] {
+            client.ok(&cmd!["CONFIG", "SET", name, value]);
+            assert_eq!(setting(&mut client, name), value.to_string());
+        }
+        for value in [(min - 1).to_string(), (max + 1).to_string(), "many".to_owned(), String::new()] {
+            client.refused(&cmd!["CONFIG", "SET", name, value], "ERR", name);
+        }
+        assert_eq!(setting(&mut client, name), max.to_string());
     }
-    client.refused(&cmd!["CONFIG", "SET", "infer.nice", 5], "ERR", "can't set immutable config");
-    assert_eq!(setting(&mut client, "infer.queue-limit"), "128");
+}
+
+#[test]
+fn config_rewrite_keeps_every_setting_over_a_restart() {
+    let mut server = Server::configured(&[], &["--infer.nice", "3"]);
+    let mut client = server.client();
+    client.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 9]);
+    let before = all(&mut client);
+    for (value, setting) in before.iter().zip(SETTINGS) {
+        assert_ne!(value.1, setting.default.to_string(), "{}: a default would prove nothing", setting.name);
+    }
+    client.ok(&cmd!["CONFIG", "REWRITE"]);
+    server.restart_from_file();
+    assert_eq!(all(&mut server.client()), before);
 }
 
 #[test]

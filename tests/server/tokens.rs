@@ -1,6 +1,7 @@
 //! INFER.TOKENIZE, INFER.TOKENIZESTORE, INFER.DETOKENIZE.
 
 use redis::{Cmd, Value};
+use redis_infer_gguf::synthetic::{LlamaShape, write_llama};
 
 use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, int};
 
@@ -191,6 +192,43 @@ fn a_key_name_of_any_bytes_works() {
     let key: &[u8] = b"\0\r\n\xff key";
     client.ok(&cmd!["INFER.TOKENIZESTORE", key, "chat", "hello"]);
     assert_eq!(client.text(&cmd!["INFER.DETOKENIZE", "chat", 1, key]), "hello");
+}
+
+#[test]
+fn a_word_without_end_is_refused_by_a_tokenizer_that_would_overflow_its_stack() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    let path = server.folder().join("tekken.gguf");
+    let shape = LlamaShape { pretokenizer: "tekken".into(), ..LlamaShape::default() };
+    write_llama(&path, &shape, 1).unwrap();
+    client.ok(&cmd!["INFER.LOAD", "tekken", path.to_str().unwrap()]);
+    for text in ["a", "!", " ", "\n", "字"].map(|c| c.repeat(32_768)) {
+        client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "tekken", &text]);
+        client.refused(&cmd!["INFER.TOKENIZESTORE", "k", "tekken", text.repeat(2)], "ERR", "in a row");
+    }
+    server.assert_alive();
+}
+
+#[test]
+fn a_key_of_more_tokens_than_there_is_room_for_is_refused_without_reading_it() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    client.ok(&cmd!["SETRANGE", "k", 5 << 20, "abcd"]);
+    client.refused(&cmd!["INFER.GENERATE", "chat", 1, "k"], "CTXLIMIT", "1310721 tokens, but there is room for 2048");
+    client.refused(&cmd!["INFER.DETOKENIZE", "chat", 1, "k"], "CTXLIMIT", "there is room for 1048576");
+    client.ok(&cmd!["ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~other"]);
+    let mut bob = server.client();
+    bob.ok(&cmd!["AUTH", "bob", "pw"]);
+    bob.refused(&cmd!["INFER.DETOKENIZE", "chat", 1, "k"], "NOPERM", "");
+}
+
+#[test]
+fn a_reply_of_too_many_tokens_is_refused_and_can_be_stored() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    let text = "zq".repeat(60_000);
+    client.refused(&cmd!["INFER.TOKENIZE", "chat", &text], "ERR", "INFER.TOKENIZESTORE keeps them in a key");
+    assert!(int(&client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "chat", &text])) > 100_000);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct BertShape {
     pub ff: u32,
     /// Positions: a longer text cannot be embedded.
     pub ctx_train: u32,
+    /// Whether the file asks for pooling RANK, that is for a score in place of a vector.
+    pub ranks: bool,
     /// Format of the matrices.
     pub weights: Weights,
 }
@@ -36,6 +38,7 @@ impl Default for BertShape {
             heads: 2,
             ff: 128,
             ctx_train: 256,
+            ranks: false,
             weights: Weights::F32,
         }
     }
@@ -91,7 +94,9 @@ fn vocabulary() -> Vec<String> {
 }
 
 fn metadata(writer: &mut Writer, shape: &BertShape, tokens: &[String]) {
+    // llama_pooling_type
     const MEAN: u32 = 1;
+    const RANK: u32 = 4;
     let types: Vec<i32> = (0..tokens.len()).map(|id| if id < SPECIAL.len() { CONTROL } else { NORMAL }).collect();
     writer
         .string("general.type", "model")
@@ -105,7 +110,7 @@ fn metadata(writer: &mut Writer, shape: &BertShape, tokens: &[String]) {
         .u32("bert.attention.head_count", shape.heads)
         .f32("bert.attention.layer_norm_epsilon", 1e-12)
         .bool("bert.attention.causal", false)
-        .u32("bert.pooling_type", MEAN)
+        .u32("bert.pooling_type", if shape.ranks { RANK } else { MEAN })
         .string("tokenizer.ggml.model", "bert")
         .string("tokenizer.ggml.pre", "default")
         .strings(TOKENS, tokens)

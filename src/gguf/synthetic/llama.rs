@@ -30,6 +30,11 @@ pub struct LlamaShape {
     pub vocab: u32,
     /// Format of the matrices.
     pub weights: Weights,
+    /// `tokenizer.ggml.pre`. The detokenizer of "smollm" gives back exactly the bytes; that of "gpt-2" removes spaces
+    /// before punctuation.
+    pub pretokenizer: String,
+    /// Jinja template of a conversation; `None` for a base model.
+    pub chat_template: Option<String>,
 }
 
 impl Default for LlamaShape {
@@ -44,6 +49,8 @@ impl Default for LlamaShape {
             ctx_train: 512,
             vocab: 0,
             weights: Weights::F32,
+            pretokenizer: "smollm".into(),
+            chat_template: Some(CHAT_TEMPLATE.into()),
         }
     }
 }
@@ -164,16 +171,17 @@ fn metadata(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary) {
         .f32("llama.rope.freq_base", 10_000.0)
         .u32("llama.vocab_size", vocabulary.tokens.len() as u32)
         .string("tokenizer.ggml.model", "gpt2")
-        // Its detokenizer gives back exactly the bytes; that of "gpt-2" removes spaces before punctuation.
-        .string("tokenizer.ggml.pre", "smollm")
+        .string("tokenizer.ggml.pre", &shape.pretokenizer)
         .strings(TOKENS, &vocabulary.tokens)
         .i32s(TOKEN_TYPES, &vocabulary.types)
         .strings("tokenizer.ggml.merges", &vocabulary.merges)
         .u32("tokenizer.ggml.bos_token_id", vocabulary.bos)
         .u32("tokenizer.ggml.eos_token_id", vocabulary.eos)
         .u32("tokenizer.ggml.padding_token_id", vocabulary.eos)
-        .bool("tokenizer.ggml.add_bos_token", false)
-        .string("tokenizer.chat_template", CHAT_TEMPLATE);
+        .bool("tokenizer.ggml.add_bos_token", false);
+    if let Some(template) = &shape.chat_template {
+        writer.string("tokenizer.chat_template", template);
+    }
 }
 
 fn tensors(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary, random: &mut Random) {

@@ -62,6 +62,10 @@ impl<'a> Embed<'a> {
                 _ => return Err(option.unknown()),
             }
         }
+        let longest = parsed.texts.len().saturating_mul(parsed.prefix.map_or(0, str::len));
+        if longest > limits::TEXT_MAX {
+            return Err(ArgError::TooLong { what: "PREFIX times count", max: limits::TEXT_MAX });
+        }
         Ok(parsed)
     }
 }
@@ -118,6 +122,9 @@ mod tests {
         ] {
             assert_eq!(failure(line), text);
         }
+        let prefix = "x".repeat(limits::TEXT_MAX / 2 + 1);
+        let error = Embed::parse(&[b"m", b"2", b"a", b"b", b"PREFIX", prefix.as_bytes()]).unwrap_err();
+        assert_eq!(error.to_string(), "PREFIX times count is longer than 8388608 bytes");
         assert_eq!(failure(&format!("m 1025 {}", "a ".repeat(1025))), "count must be from 1 to 1024");
     }
 }

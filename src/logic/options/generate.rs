@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967295 minp 0 topp 1 TOPK 0 temp 0.25 \
+        let line = "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967294 minp 0 topp 1 TOPK 0 temp 0.25 \
                     maxtokens 7 LogitBias 2 5 -100 0 0.5 repeatpenalty 1.25 REPEATLASTN -1 presence 2 frequency -0.5";
         let sampling = Sampling {
             temperature: 0.25,
@@ -228,7 +228,7 @@ mod tests {
             min_p: 0.0,
             penalties: Penalties { repeat: 1.25, last_n: -1, presence: 2.0, frequency: -0.5 },
             logit_bias: vec![(5, -100.0), (0, 0.5)],
-            seed: Some(u32::MAX),
+            seed: Some(u32::MAX - 1),
         };
         let expected = GenerateOptions {
             max_tokens: 7,
@@ -259,8 +259,8 @@ mod tests {
             ("TOPP 1.5", "TOPP must be from 0 to 1"),
             ("MINP -0.5", "MINP must be from 0 to 1"),
             ("MAXTOKENS 0", "MAXTOKENS must be from 1 to 1048576"),
-            ("SEED -1", "SEED must be from 0 to 4294967295"),
-            ("SEED 4294967296", "SEED must be from 0 to 4294967295"),
+            ("SEED -1", "SEED must be from 0 to 4294967294"),
+            ("SEED 4294967296", "SEED must be from 0 to 4294967294"),
             ("TIMEOUT 0", "TIMEOUT must be from 1 to 86400000"),
             ("STOP", "option STOP needs a value"),
             ("STOP 0", "STOP must be from 1 to 64"),

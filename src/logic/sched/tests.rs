@@ -14,10 +14,24 @@ fn prompt(length: u32) -> Vec<u32> {
     (0..length).collect()
 }
 
+/// Prompts with different `from` share nothing.
+fn prompt_from(from: u32, length: u32) -> Vec<u32> {
+    (from * 1000..from * 1000 + length).collect()
+}
+
 fn plan(scheduler: &mut Scheduler) -> Plan {
     let mut plan = Plan::default();
     scheduler.plan_into(&mut plan);
     plan
+}
+
+/// Admits a request whose model can keep nothing, as the worker does it.
+fn begin(scheduler: &mut Scheduler, prompt: Vec<u32>) -> Option<SlotId> {
+    let slot = scheduler.admit(prompt)?;
+    while let Some(next) = scheduler.next_start() {
+        scheduler.start(next.slot, 0);
+    }
+    Some(slot)
 }
 
 /// One step as the worker does it: every token sampled is 7.
@@ -43,17 +57,17 @@ fn without_requests_there_is_nothing_to_do() {
 #[test]
 fn a_request_gets_the_first_free_slot_until_none_is_left() {
     let mut s = scheduler(2, 8);
-    assert_eq!(s.admit(prompt(1)), Some(SlotId::new(0)));
-    assert_eq!(s.admit(prompt(1)), Some(SlotId::new(1)));
-    assert_eq!((s.admit(prompt(1)), s.free_slots()), (None, 0));
+    assert_eq!(begin(&mut s, prompt(1)), Some(SlotId::new(0)));
+    assert_eq!(begin(&mut s, prompt(1)), Some(SlotId::new(1)));
+    assert_eq!((begin(&mut s, prompt(1)), s.free_slots()), (None, 0));
     s.release(SlotId::new(0));
-    assert_eq!(s.admit(prompt(1)), Some(SlotId::new(0)));
+    assert_eq!(begin(&mut s, prompt(1)), Some(SlotId::new(0)));
 }
 
 #[test]
 fn an_empty_prompt_is_refused() {
     let mut s = scheduler(2, 8);
-    assert_eq!((s.admit(vec![]), s.free_slots()), (None, 2));
+    assert_eq!((begin(&mut s, vec![]), s.free_slots()), (None, 2));
 }
 
 #[test]
@@ -65,7 +79,7 @@ fn there_are_never_more_slots_than_tokens_in_a_batch() {
 #[test]
 fn a_prompt_is_prefilled_in_batches_and_only_its_end_wants_logits() {
     let mut s = scheduler(1, 8);
-    s.admit(prompt(10));
+    begin(&mut s, prompt(10));
     assert_eq!(shape(&step(&mut s, STEP)), [(0, 0, 8, false)]);
     let second = step(&mut s, STEP);
     assert_eq!(shape(&second), [(0, 8, 2, true)]);
@@ -75,7 +89,7 @@ fn a_prompt_is_prefilled_in_batches_and_only_its_end_wants_logits() {
 #[test]
 fn a_sampled_token_is_decoded_next() {
     let mut s = scheduler(1, 8);
-    s.admit(prompt(3));
+    begin(&mut s, prompt(3));
     step(&mut s, STEP);
     let decode = step(&mut s, STEP);
     assert_eq!(shape(&decode), [(0, 3, 1, true)]);
@@ -86,7 +100,7 @@ fn a_sampled_token_is_decoded_next() {
 #[test]
 fn a_slot_whose_token_is_owed_waits() {
     let mut s = scheduler(1, 8);
-    let slot = s.admit(prompt(3)).unwrap();
+    let slot = begin(&mut s, prompt(3)).unwrap();
     let first = plan(&mut s);
     s.complete(&first, STEP);
     assert!(plan(&mut s).entries.is_empty());
@@ -97,8 +111,8 @@ fn a_slot_whose_token_is_owed_waits() {
 #[test]
 fn generating_slots_come_first() {
     let mut s = scheduler(2, 8);
-    s.admit(prompt(20));
-    let other = s.admit(prompt(1)).unwrap();
+    begin(&mut s, prompt(20));
+    let other = begin(&mut s, prompt(1)).unwrap();
     step(&mut s, STEP);
     let next = plan(&mut s);
     assert_eq!(next.entries[0].slot, other);
@@ -108,18 +122,18 @@ fn generating_slots_come_first() {
 #[test]
 fn prompts_share_a_batch_equally_and_a_short_one_passes_on_its_rest() {
     let mut s = scheduler(3, 12);
-    s.admit(prompt(100));
-    s.admit(prompt(2));
-    s.admit(prompt(100));
+    begin(&mut s, prompt_from(1, 100));
+    begin(&mut s, prompt_from(2, 2));
+    begin(&mut s, prompt_from(3, 100));
     assert_eq!(shape(&plan(&mut s)), [(1, 0, 2, true), (0, 0, 5, false), (2, 0, 5, false)]);
 }
 
 #[test]
 fn a_short_prompt_is_not_held_up_by_a_long_one_before_it() {
     let mut s = scheduler(2, 32);
-    s.admit(prompt(100_000));
+    begin(&mut s, prompt(100_000));
     step(&mut s, STEP);
-    let short = s.admit(prompt(30)).unwrap();
+    let short = begin(&mut s, prompt(30)).unwrap();
     step(&mut s, STEP);
     let second = step(&mut s, STEP);
     assert!(second.entries.iter().any(|e| e.slot == short && e.wants_logits));
@@ -128,7 +142,7 @@ fn a_short_prompt_is_not_held_up_by_a_long_one_before_it() {
 #[test]
 fn alone_a_prompt_may_use_the_whole_batch_whatever_it_takes() {
     let mut s = scheduler(1, 512);
-    s.admit(prompt(2000));
+    begin(&mut s, prompt(2000));
     step(&mut s, Duration::from_secs(50));
     assert_eq!(shape(&plan(&mut s)), [(0, 512, 512, false)]);
 }
@@ -136,20 +150,20 @@ fn alone_a_prompt_may_use_the_whole_batch_whatever_it_takes() {
 #[test]
 fn beside_a_generating_slot_prefill_fits_the_step_budget() {
     let mut s = scheduler(2, 512);
-    s.admit(prompt(100));
+    begin(&mut s, prompt(100));
     // 1 ms per prefill token, then 20 ms for a step of one token.
     step(&mut s, Duration::from_millis(100));
     step(&mut s, Duration::from_millis(20));
-    s.admit(prompt(2000));
+    begin(&mut s, prompt(2000));
     assert_eq!(shape(&plan(&mut s)), [(0, 101, 1, true), (1, 0, 80, false)]);
 }
 
 #[test]
 fn on_a_slow_machine_prefill_still_advances() {
     let mut s = scheduler(2, 512);
-    s.admit(prompt(10));
+    begin(&mut s, prompt(10));
     step(&mut s, Duration::from_secs(100));
-    s.admit(prompt(2000));
+    begin(&mut s, prompt(2000));
     let length = plan(&mut s).entries[1].tokens.len();
     assert_eq!(length, MIN_PREFILL_TOKENS);
 }
@@ -172,12 +186,12 @@ fn step_times(scheduler: &mut Scheduler, fixed: Duration, each: Duration) -> Vec
 #[test]
 fn step_time_settles_near_the_budget_and_follows_a_change_of_speed() {
     let mut s = scheduler(2, 4096);
-    s.admit(prompt(8));
+    begin(&mut s, prompt(8));
     step(&mut s, Duration::from_millis(40));
     for _ in 0..5 {
         step(&mut s, Duration::from_millis(30));
     }
-    s.admit(prompt(1_000_000));
+    begin(&mut s, prompt(1_000_000));
     for micros in [100, 1000, 50] {
         let each = Duration::from_micros(micros);
         let times = step_times(&mut s, Duration::from_millis(30), each);
@@ -189,11 +203,11 @@ fn step_time_settles_near_the_budget_and_follows_a_change_of_speed() {
 #[test]
 fn a_fixed_cost_out_of_date_does_not_break_the_budget() {
     let mut s = scheduler(2, 4096);
-    s.admit(prompt(8));
+    begin(&mut s, prompt(8));
     for _ in 0..5 {
         step(&mut s, Duration::from_millis(90));
     }
-    s.admit(prompt(1_000_000));
+    begin(&mut s, prompt(1_000_000));
     let times = step_times(&mut s, Duration::from_millis(10), Duration::from_micros(500));
     assert!(times.iter().all(|time| *time < Duration::from_millis(150)), "{times:?}");
 }
@@ -201,10 +215,10 @@ fn a_fixed_cost_out_of_date_does_not_break_the_budget() {
 #[test]
 fn on_a_slow_machine_each_of_many_prompts_still_advances() {
     let mut s = scheduler(40, 64);
-    s.admit(prompt(1));
+    begin(&mut s, prompt(1));
     step(&mut s, Duration::from_secs(100));
-    for _ in 0..30 {
-        s.admit(prompt(100));
+    for number in 1..31 {
+        begin(&mut s, prompt_from(number, 100));
     }
     let plan = plan(&mut s);
     assert_eq!(plan.entries.len(), 31);
@@ -214,20 +228,20 @@ fn on_a_slow_machine_each_of_many_prompts_still_advances() {
 #[test]
 fn a_step_of_no_time_is_no_trouble() {
     let mut s = scheduler(2, 64);
-    s.admit(prompt(8));
+    begin(&mut s, prompt(8));
     step(&mut s, Duration::ZERO);
-    s.admit(prompt(100));
+    begin(&mut s, prompt(100));
     assert_eq!(shape(&step(&mut s, Duration::ZERO)).len(), 2);
 }
 
 #[test]
 fn a_release_between_plan_and_completion_leaves_the_next_request_alone() {
     let mut s = scheduler(1, 8);
-    let slot = s.admit(prompt(8)).unwrap();
+    let slot = begin(&mut s, prompt(8)).unwrap();
     let old = plan(&mut s);
     s.release(slot);
     s.release(slot);
-    assert_eq!(s.admit(prompt(5)), Some(slot));
+    assert_eq!(begin(&mut s, prompt(5)), Some(slot));
     s.complete(&old, STEP);
     s.sampled(slot, 3);
     assert_eq!(shape(&plan(&mut s)), [(0, 0, 5, true)]);
@@ -236,7 +250,7 @@ fn a_release_between_plan_and_completion_leaves_the_next_request_alone() {
 #[test]
 fn a_batch_that_was_not_completed_is_planned_again() {
     let mut s = scheduler(1, 8);
-    s.admit(prompt(5));
+    begin(&mut s, prompt(5));
     let lost = shape(&plan(&mut s));
     assert_eq!(shape(&plan(&mut s)), lost);
 }
@@ -252,7 +266,7 @@ fn an_unknown_slot_is_ignored() {
 #[test]
 fn memory_of_the_last_plan_is_used_again() {
     let mut s = scheduler(1, 8);
-    s.admit(prompt(8));
+    begin(&mut s, prompt(8));
     let mut plan = Plan::default();
     s.plan_into(&mut plan);
     let memory = plan.entries[0].tokens.as_ptr();
@@ -262,26 +276,101 @@ fn memory_of_the_last_plan_is_used_again() {
     assert_eq!(plan.entries[0].tokens.as_ptr(), memory);
 }
 
-/// What the test knows of a request: its prompt, the tokens it still wants to generate, and
-/// the tokens the model has seen.
+#[test]
+fn a_released_slot_keeps_what_the_next_prompt_shares_with_it() {
+    let mut s = scheduler(1, 64);
+    let slot = begin(&mut s, prompt(10)).unwrap();
+    step(&mut s, STEP);
+    s.release(slot);
+    let mut next = prompt(6);
+    next.extend([70, 71, 72]);
+    s.admit(next).unwrap();
+    assert_eq!(s.next_start(), Some(Admission { slot, source: slot, keep: 6 }));
+    s.start(slot, 6);
+    let plan = plan(&mut s);
+    assert_eq!(shape(&plan), [(0, 6, 3, true)]);
+    assert_eq!(plan.entries[0].tokens, [70, 71, 72]);
+}
+
+#[test]
+fn generated_tokens_are_held_too() {
+    let mut s = scheduler(1, 64);
+    let slot = begin(&mut s, prompt(3)).unwrap();
+    for _ in 0..3 {
+        step(&mut s, STEP);
+    }
+    s.release(slot);
+    // Three read and two of the sampled ones decoded; the third was never read.
+    s.admit(vec![0, 1, 2, 7, 7, 7, 7]).unwrap();
+    assert_eq!(s.next_start().unwrap().keep, 5);
+}
+
+#[test]
+fn a_forgotten_slot_shares_nothing() {
+    let mut s = scheduler(1, 64);
+    let slot = begin(&mut s, prompt(10)).unwrap();
+    step(&mut s, STEP);
+    s.forget(slot);
+    s.admit(prompt(10)).unwrap();
+    assert_eq!(s.next_start().unwrap().keep, 0);
+}
+
+#[test]
+fn a_request_waits_for_another_that_is_reading_the_same() {
+    let mut s = scheduler(2, 64);
+    let first = begin(&mut s, prompt(100)).unwrap();
+    let second = s.admit(prompt(100)).unwrap();
+    assert_eq!(s.next_start(), None);
+    assert_eq!(shape(&step(&mut s, STEP)), [(0, 0, 64, false)]);
+    assert_eq!(s.next_start(), None);
+    step(&mut s, STEP);
+    assert_eq!(s.next_start(), Some(Admission { slot: second, source: first, keep: 99 }));
+    s.start(second, 99);
+    assert!(shape(&plan(&mut s)).contains(&(1, 99, 1, true)));
+}
+
+#[test]
+fn a_request_takes_what_there_is_when_the_one_it_waits_for_ends() {
+    let mut s = scheduler(2, 64);
+    let first = begin(&mut s, prompt(100)).unwrap();
+    let second = s.admit(prompt(100)).unwrap();
+    step(&mut s, STEP);
+    s.release(first);
+    assert_eq!(s.next_start(), Some(Admission { slot: second, source: first, keep: 64 }));
+    s.forget(first);
+    assert_eq!(s.next_start().unwrap().keep, 0);
+}
+
+/// What the test knows of a request: its prompt, the tokens it still wants to generate, and the token it owes.
 #[derive(Debug)]
 struct Known {
     prompt: Vec<u32>,
     wants: usize,
-    seen: Vec<u32>,
     next: Option<u32>,
+    started: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Arrival {
+    /// Tokens that all prompts of a family begin with, and tokens of its own.
+    family: u32,
+    shared: u32,
+    own: u32,
+    wants: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Turn {
-    arrivals: Vec<(u32, usize)>,
+    arrivals: Vec<Arrival>,
     cancel: Option<usize>,
     fails: bool,
     millis: u64,
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let arrivals = proptest::collection::vec((1_u32..80, 1_usize..6), 0..3);
+    let arrival = (0_u32..3, 0_u32..90, 1_u32..30, 1_usize..6);
+    let arrival = arrival.prop_map(|(family, shared, own, wants)| Arrival { family, shared, own, wants });
+    let arrivals = proptest::collection::vec(arrival, 0..3);
     let cancel = proptest::option::weighted(0.2, 0_usize..8);
     (arrivals, cancel, proptest::bool::weighted(0.1), 0_u64..2000).prop_map(|(arrivals, cancel, fails, millis)| Turn {
         arrivals,
@@ -291,90 +380,135 @@ fn turn() -> impl Strategy<Value = Turn> {
     })
 }
 
+/// A worker with a model that remembers, for each slot, exactly what it was given.
+struct Machine {
+    scheduler: Scheduler,
+    memory: Vec<Vec<u32>>,
+    known: BTreeMap<usize, Known>,
+    queue: Vec<(Vec<u32>, usize)>,
+    /// Every second time the model can keep nothing, as one with a recurrent state.
+    keeps: bool,
+}
+
+impl Machine {
+    fn admit_all(&mut self) {
+        while self.scheduler.free_slots() > 0
+            && let Some((prompt, wants)) = self.queue.pop()
+        {
+            let slot = self.scheduler.admit(prompt.clone()).unwrap();
+            let request = Known { prompt, wants, next: None, started: false };
+            assert!(self.known.insert(slot.index(), request).is_none());
+            self.start_all();
+        }
+    }
+
+    fn start_all(&mut self) {
+        while let Some(Admission { slot, source, keep }) = self.scheduler.next_start() {
+            let request = self.known.get_mut(&slot.index()).unwrap();
+            self.keeps = !self.keeps;
+            let kept = if self.keeps { keep } else { 0 };
+            // The promise that keeps one client's text out of another's answer.
+            assert_eq!(self.memory[source.index()][..kept], request.prompt[..kept]);
+            self.memory[slot.index()] = self.memory[source.index()][..kept].to_vec();
+            request.started = true;
+            self.scheduler.start(slot, kept);
+        }
+    }
+
+    fn complete(&mut self, plan: &Plan, took_part: &[usize], millis: u64) {
+        self.scheduler.complete(plan, Duration::from_millis(millis));
+        for entry in plan.entries.iter().filter(|e| took_part.contains(&e.slot.index())) {
+            let memory = &mut self.memory[entry.slot.index()];
+            let Some(request) = self.known.get_mut(&entry.slot.index()) else {
+                // Cancelled while the plan was under way: the model has read the tokens all the same.
+                memory.extend(&entry.tokens);
+                continue;
+            };
+            assert_eq!(entry.first_pos as usize, memory.len());
+            if let Some(next) = request.next {
+                assert_eq!(entry.tokens, [next]);
+            }
+            memory.extend(&entry.tokens);
+            let read = memory.len().min(request.prompt.len());
+            assert_eq!(memory[..read], request.prompt[..read]);
+            assert_eq!(entry.wants_logits, memory.len() >= request.prompt.len());
+            if entry.wants_logits {
+                request.wants -= 1;
+                let token = 500_000 + u32::try_from(request.wants).unwrap();
+                request.next = Some(token);
+                if request.wants == 0 {
+                    self.scheduler.release(entry.slot);
+                    self.known.remove(&entry.slot.index());
+                } else {
+                    self.scheduler.sampled(entry.slot, token);
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn every_request_is_served_in_full_and_none_starves(
+    fn every_request_is_served_in_full_with_its_own_tokens_and_none_starves(
         slots in 1_usize..8,
         batch_tokens in 1_usize..40,
         turns in proptest::collection::vec(turn(), 0..40),
     ) {
-        let mut s = scheduler(slots, batch_tokens);
-        let mut known: BTreeMap<usize, Known> = BTreeMap::new();
-        let mut queue = Vec::new();
+        let slots = slots.min(batch_tokens);
+        let mut m = Machine {
+            scheduler: scheduler(slots, batch_tokens),
+            memory: vec![Vec::new(); slots],
+            known: BTreeMap::new(),
+            queue: Vec::new(),
+            keeps: false,
+        };
         let mut plan = Plan::default();
         let quiet = Turn { arrivals: vec![], cancel: None, fails: false, millis: 50 };
         let mut turns = turns.into_iter();
-        let mut id = 0;
-        // 120 requests of 85 tokens at one token a step: more steps than that is starvation.
+        let mut id = 1_000_000;
+        // 120 requests of 125 tokens at one token a step: more steps than that is starvation.
         for _ in 0..20_000 {
             let turn = match turns.next() {
                 Some(turn) => turn,
-                None if queue.is_empty() && known.is_empty() => break,
+                None if m.queue.is_empty() && m.known.is_empty() => break,
                 None => quiet.clone(),
             };
-            for (length, wants) in turn.arrivals {
+            for Arrival { family, shared, own, wants } in turn.arrivals {
                 id += 1000;
-                queue.push(((id..id + length).collect::<Vec<u32>>(), wants));
+                let prompt = (family * 1000..family * 1000 + shared).chain(id..id + own).collect();
+                m.queue.push((prompt, wants));
             }
-            while s.free_slots() > 0 && let Some((prompt, wants)) = queue.pop() {
-                let slot = s.admit(prompt.clone()).unwrap();
-                let request = Known { prompt, wants, seen: vec![], next: None };
-                prop_assert!(known.insert(slot.index(), request).is_none());
-            }
-            prop_assert!(known.len() <= slots.min(batch_tokens));
-            prop_assert_eq!(s.free_slots() + known.len(), slots.min(batch_tokens));
+            m.admit_all();
+            m.start_all();
+            prop_assert_eq!(m.scheduler.free_slots() + m.known.len(), slots);
 
-            s.plan_into(&mut plan);
+            m.scheduler.plan_into(&mut plan);
             let total: usize = plan.entries.iter().map(|e| e.tokens.len()).sum();
             prop_assert!(total <= batch_tokens);
-            // Every request has exactly one entry, with at least one token.
+            // Every request that has begun has exactly one entry, with at least one token; and one has begun.
             let mut planned: Vec<usize> = plan.entries.iter().map(|e| e.slot.index()).collect();
             planned.sort_unstable();
-            prop_assert!(planned.iter().eq(known.keys()));
+            let begun = m.known.iter().filter(|(_, request)| request.started).map(|(index, _)| index);
+            prop_assert!(planned.iter().eq(begun));
+            prop_assert!(!planned.is_empty() || m.known.is_empty());
             prop_assert!(plan.entries.iter().all(|e| !e.tokens.is_empty()));
 
-            // A request is cancelled, and perhaps replaced, while the plan is under way.
-            if let Some(index) = turn.cancel {
-                s.release(SlotId::new(index));
-                known.remove(&index);
-                if s.free_slots() > 0 && let Some((prompt, wants)) = queue.pop() {
-                    let slot = s.admit(prompt.clone()).unwrap();
-                    known.insert(slot.index(), Known { prompt, wants, seen: vec![], next: None });
-                    planned.retain(|i| *i != slot.index());
-                }
-            }
             if turn.fails {
-                // Sometimes the batch is just tried again.
+                for &index in &planned {
+                    m.scheduler.forget(SlotId::new(index));
+                    m.memory[index].clear();
+                    m.known.remove(&index);
+                }
                 continue;
             }
-            s.complete(&plan, Duration::from_millis(turn.millis));
-            for entry in plan.entries.iter().filter(|e| planned.contains(&e.slot.index())) {
-                let Some(request) = known.get_mut(&entry.slot.index()) else {
-                    continue;
-                };
-                prop_assert_eq!(entry.first_pos as usize, request.seen.len());
-                if let Some(next) = request.next {
-                    prop_assert_eq!(&entry.tokens, &[next]);
-                }
-                request.seen.extend_from_slice(&entry.tokens);
-                let prompt = &request.prompt;
-                let read = request.seen.len().min(prompt.len());
-                prop_assert_eq!(&request.seen[..read], &prompt[..read]);
-                prop_assert_eq!(entry.wants_logits, request.seen.len() >= prompt.len());
-                if entry.wants_logits {
-                    request.wants -= 1;
-                    let token = 500 + u32::try_from(request.wants).unwrap();
-                    request.next = Some(token);
-                    if request.wants == 0 {
-                        s.release(entry.slot);
-                        known.remove(&entry.slot.index());
-                    } else {
-                        s.sampled(entry.slot, token);
-                    }
-                }
+            // A request is cancelled while the plan is under way, or before it has begun.
+            if let Some(index) = turn.cancel {
+                m.scheduler.release(SlotId::new(index));
+                m.known.remove(&index);
             }
+            m.complete(&plan, &planned, turn.millis);
         }
-        prop_assert!(queue.is_empty() && known.is_empty());
-        prop_assert_eq!(s.free_slots(), slots.min(batch_tokens));
+        prop_assert!(m.queue.is_empty() && m.known.is_empty());
+        prop_assert_eq!(m.scheduler.free_slots(), slots);
     }
 }

@@ -5,11 +5,12 @@ mod models;
 mod reply;
 mod server;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Refusal};
-pub use models::{CHAT, EMBED, Model, SLOW};
+pub use models::{BASE, CHAT, EMBED, Model, SLOW};
 pub use reply::{array, bytes, doubles, field, float, floats, int, text};
 pub use server::{Server, module};
 
@@ -34,6 +35,11 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Prints a figure. Not with println: what a test that passes prints is not shown.
+pub fn report(figure: &str) {
+    let _ = writeln!(std::io::stderr(), "\n{figure}");
 }
 
 /// The file or folder that the environment variable `name` names.

@@ -28,12 +28,20 @@ pub const SLOW: Model = Model {
     options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "1", "CTX", "16384"],
 };
 
+/// As [`CHAT`], but a base model, which has no chat template.
+pub const BASE: Model = Model { name: "base", file: &BASE_FILE, options: CHAT.options };
+
 /// Embeds; texts that share words have similar vectors.
 pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
 
 static CHAT_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let shape = LlamaShape { ctx_train: 2048, ..LlamaShape::default() };
     made("tiny-chat", |path| write_llama(path, &shape, 1).unwrap())
+});
+
+static BASE_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = LlamaShape { chat_template: None, ..LlamaShape::default() };
+    made("tiny-base", |path| write_llama(path, &shape, 1).unwrap())
 });
 
 static SLOW_FILE: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use super::{Client, Model, PATIENCE, cmd, int, required};
 
 /// Lines of the log that a failed test shows.
-const LOG_TAIL: usize = 40;
+const LOG_LINES: usize = 60;
+
+/// What CONFIG REWRITE writes to; empty at first.
+const CONFIG_FILE: &str = "redis.conf";
 
 /// A running server.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Server {
     /// Address is 127.0.0.1.
     pub port: u16,
     folder: TempDir,
+    program: PathBuf,
 }
 
 impl Server {
@@ -65,13 +69,33 @@ impl Server {
             let folder = TempDir::with_prefix("redis-infer-test-").unwrap();
             let port = free_port();
             let child = spawn(program, folder.path(), port, options, debug);
-            let mut server = Self { child, port, folder };
+            let mut server = Self { child, port, folder, program: program.to_owned() };
             if server.comes_up() {
                 return server;
             }
             assert!(server.log().contains("Address already in use"), "{} did not start", program.display());
         }
         panic!("found no free port");
+    }
+
+    /// The log of a server that does not start with these options.
+    #[track_caller]
+    pub fn refuses_to_start(options: &[&str]) -> String {
+        let folder = TempDir::with_prefix("redis-infer-test-").unwrap();
+        let program = required("REDIS_INFER_REDIS_SERVER");
+        let child = spawn(&program, folder.path(), free_port(), options, false);
+        let mut server = Self { child, port: 0, folder, program };
+        assert!(!server.wait_for_exit(), "the server started");
+        server.log()
+    }
+
+    /// Ends it and starts it again from its configuration file alone, which CONFIG REWRITE has written.
+    #[track_caller]
+    pub fn restart_from_file(&mut self) {
+        self.client().send(&cmd!["SHUTDOWN", "NOSAVE"]);
+        assert!(self.wait_for_exit(), "the server ended with an error");
+        self.child = run(Command::new(&self.program).arg(CONFIG_FILE), self.folder.path());
+        assert!(self.comes_up(), "the server did not start again");
     }
 
     /// Whether it accepts connections within the deadline; `false` when it has ended.
@@ -164,8 +188,12 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
-            eprintln!("---- the end of the server's log:\n{tail}\n----");
+            let end = lines.len().saturating_sub(LOG_LINES);
+            // What matters in a report of a crash stands at its beginning.
+            let crash =
+                lines.iter().position(|line| line.contains("crashed by signal") || line.contains("ASSERTION FAILED"));
+            let shown: Vec<&str> = lines.into_iter().skip(crash.unwrap_or(end)).take(LOG_LINES).collect();
+            eprintln!("---- from the server's log:\n{}\n----", shown.join("\n"));
         }
     }
 }
@@ -176,8 +204,10 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(program: &Path, folder: &Path, port: u16, options: &[&str], debug: bool) -> Child {
+    std::fs::write(folder.join(CONFIG_FILE), "").unwrap();
     let mut command = Command::new(program);
     command
+        .arg(CONFIG_FILE)
         .args(["--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--logfile", "redis.log"])
         .args(["--enable-module-command", "local", "--enable-debug-command", "local"])
         .arg("--port")
@@ -186,17 +216,18 @@ fn spawn(program: &Path, folder: &Path, port: u16, options: &[&str], debug: bool
         .arg(folder)
         .args(options)
         .arg("--loadmodule")
-        .arg(module())
-        .current_dir(folder)
-        .env("GGML_NO_BACKTRACE", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .arg(module());
     if debug {
         command.env("REDIS_INFER_DEBUG", "1");
     } else {
         command.env_remove("REDIS_INFER_DEBUG");
     }
-    command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", program.display()))
+    run(&mut command, folder)
+}
+
+fn run(command: &mut Command, folder: &Path) -> Child {
+    command.current_dir(folder).env("GGML_NO_BACKTRACE", "1").stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", command.get_program().display()))
 }
 
 /// The module under test.

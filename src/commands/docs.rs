@@ -1,0 +1,301 @@
+//! What `COMMAND INFO`, `COMMAND DOCS` and `COMMAND GETKEYS` tell about each command, and its ACL categories.
+//!
+//! One row per command of `lib.rs`, in the same order; a command without a row is noticed by a test, and a row without a
+//! command keeps the module from being loaded. The handlers in this folder have the same syntax as a comment.
+
+use std::ffi::CStr;
+
+use crate::redis_api::command_info::{Access, Argument, Command, Count, Keys};
+
+/// The version of the module that all commands came with.
+const FIRST: &CStr = c"0.1.0";
+
+const MODEL: Argument = Argument::text(c"model");
+const NUMKEYS: Argument = Argument::integer(c"numkeys");
+const PROMPT_KEYS: Argument = Argument::key(c"key").optional().multiple();
+const INDEX: Argument = Argument::key(c"index");
+const K: Argument = Argument::integer(c"k").after(c"K").optional();
+
+/// The token keys after a model's name.
+const TOKEN_KEYS: Keys =
+    Keys { at: 2, count: Count::Numkeys, access: Access::Read, notes: c"Each is checked again when it is read" };
+/// The settings of an index that is only asked.
+const ASKED_INDEX: Keys = Keys {
+    at: 1,
+    count: Count::One,
+    access: Access::Read,
+    notes: c"Reads vec:{index} and tokens:{index}:* too, as the calling user",
+};
+
+/// The options of every command that generates.
+const GENERATION: &[Argument] = &[
+    Argument::integer(c"max-tokens").after(c"MAXTOKENS").optional(),
+    Argument::double(c"temperature").after(c"TEMP").optional(),
+    Argument::integer(c"top-k").after(c"TOPK").optional(),
+    Argument::double(c"top-p").after(c"TOPP").optional(),
+    Argument::double(c"min-p").after(c"MINP").optional(),
+    Argument::double(c"repeat-penalty").after(c"REPEATPENALTY").optional(),
+    Argument::integer(c"repeat-last-n").after(c"REPEATLASTN").optional(),
+    Argument::double(c"presence").after(c"PRESENCE").optional(),
+    Argument::double(c"frequency").after(c"FREQUENCY").optional(),
+    Argument::block(
+        c"logit-bias",
+        &[
+            Argument::integer(c"count"),
+            Argument::block(c"bias", &[Argument::integer(c"token"), Argument::double(c"value")]).multiple(),
+        ],
+    )
+    .after(c"LOGITBIAS")
+    .optional(),
+    Argument::integer(c"seed").after(c"SEED").optional(),
+    Argument::block(c"stop", &[Argument::integer(c"count"), Argument::text(c"text").multiple()])
+        .after(c"STOP")
+        .optional(),
+    Argument::integer(c"milliseconds").after(c"TIMEOUT").optional(),
+    Argument::word(c"with-stats", c"WITHSTATS").optional(),
+];
+
+/// All commands.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: c"infer.load",
+        summary: c"Loads a model from a GGUF file",
+        complexity: c"O(N) where N is the size of the file; other clients go on meanwhile",
+        since: FIRST,
+        arity: -2,
+        tips: c"",
+        categories: "admin dangerous slow blocking",
+        keys: &[],
+        arguments: &[&[
+            Argument::text(c"name").optional(),
+            Argument::text(c"path"),
+            Argument::one_of(
+                c"type",
+                &[
+                    Argument::word(c"auto", c"AUTO"),
+                    Argument::word(c"generate", c"GENERATE"),
+                    Argument::word(c"embed", c"EMBED"),
+                ],
+            )
+            .after(c"TYPE")
+            .optional(),
+            Argument::integer(c"context-tokens").after(c"CTX").optional(),
+            Argument::integer(c"requests-per-worker").after(c"PARALLEL").optional(),
+            Argument::one_of(c"workers", &[Argument::integer(c"count"), Argument::word(c"auto", c"AUTO")])
+                .after(c"WORKERS")
+                .optional(),
+            Argument::one_of(c"threads", &[Argument::integer(c"count"), Argument::word(c"auto", c"AUTO")])
+                .after(c"THREADS")
+                .optional(),
+            Argument::one_of(c"kv-type", &[Argument::word(c"f16", c"F16"), Argument::word(c"q8-0", c"Q8_0")])
+                .after(c"KVTYPE")
+                .optional(),
+            Argument::integer(c"layers").after(c"GPULAYERS").optional(),
+            Argument::one_of(
+                c"pooling",
+                &[Argument::word(c"mean", c"MEAN"), Argument::word(c"cls", c"CLS"), Argument::word(c"last", c"LAST")],
+            )
+            .after(c"POOLING")
+            .optional(),
+            Argument::word(c"no-mmap", c"NOMMAP").optional(),
+            Argument::word(c"mlock", c"MLOCK").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.unload",
+        summary: c"Takes a model out of service when its requests are answered",
+        complexity: c"O(N) where N is the number of tokens its requests still generate",
+        since: FIRST,
+        arity: 2,
+        tips: c"",
+        categories: "admin dangerous slow blocking",
+        keys: &[],
+        arguments: &[&[Argument::text(c"name")]],
+    },
+    Command {
+        name: c"infer.models",
+        summary: c"Lists the models that are loaded or loading",
+        complexity: c"O(N) where N is the number of models",
+        since: FIRST,
+        arity: 1,
+        tips: c"nondeterministic_output",
+        categories: "fast",
+        keys: &[],
+        arguments: &[],
+    },
+    Command {
+        name: c"infer.model",
+        summary: c"Describes one model",
+        complexity: c"O(N) where N is the number of models",
+        since: FIRST,
+        arity: 2,
+        tips: c"nondeterministic_output",
+        categories: "fast",
+        keys: &[],
+        arguments: &[&[Argument::text(c"name")]],
+    },
+    Command {
+        name: c"infer.tokenize",
+        summary: c"Returns the token ids of a text",
+        complexity: c"O(N) where N is the length of the text",
+        since: FIRST,
+        arity: -3,
+        tips: c"",
+        categories: "slow blocking",
+        keys: &[],
+        arguments: &[&[MODEL, Argument::text(c"text"), Argument::word(c"no-special", c"NOSPECIAL").optional()]],
+    },
+    Command {
+        name: c"infer.tokenizestore",
+        summary: c"Stores the token ids of a text in a key and returns their number",
+        complexity: c"O(N) where N is the length of the text",
+        since: FIRST,
+        arity: -4,
+        tips: c"",
+        categories: "write slow blocking",
+        keys: &[Keys { at: 1, count: Count::One, access: Access::Overwrite, notes: c"" }],
+        arguments: &[&[
+            Argument::key(c"key"),
+            MODEL,
+            Argument::text(c"text"),
+            Argument::integer(c"seconds").after(c"EX").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.detokenize",
+        summary: c"Returns the text of stored token ids",
+        complexity: c"O(N) where N is the number of tokens",
+        since: FIRST,
+        arity: -4,
+        tips: c"",
+        categories: "read slow blocking",
+        keys: &[TOKEN_KEYS],
+        arguments: &[&[MODEL, NUMKEYS, PROMPT_KEYS, Argument::text(c"tokens").after(c"BLOB").optional()]],
+    },
+    Command {
+        name: c"infer.generate",
+        summary: c"Generates text that continues a prompt",
+        complexity: c"O(P*(P+N)+N*(P+N)) where P is the number of tokens of the prompt and N that of the answer",
+        since: FIRST,
+        arity: -4,
+        tips: c"nondeterministic_output",
+        categories: "read slow blocking",
+        keys: &[TOKEN_KEYS],
+        arguments: &[
+            &[
+                MODEL,
+                NUMKEYS,
+                PROMPT_KEYS,
+                Argument::one_of(
+                    c"prompt",
+                    &[Argument::text(c"text").after(c"TEXT"), Argument::text(c"tokens").after(c"BLOB")],
+                )
+                .optional(),
+                Argument::word(c"raw", c"RAW").optional(),
+            ],
+            GENERATION,
+        ],
+    },
+    Command {
+        name: c"infer.embed",
+        summary: c"Returns the vectors of texts",
+        complexity: c"O(N*L^2) where N is the number of texts and L their tokens",
+        since: FIRST,
+        arity: -4,
+        tips: c"",
+        categories: "slow blocking",
+        keys: &[],
+        arguments: &[&[
+            MODEL,
+            Argument::integer(c"count"),
+            Argument::text(c"text").multiple(),
+            Argument::one_of(c"format", &[Argument::word(c"fp32", c"FP32"), Argument::word(c"values", c"VALUES")])
+                .after(c"FORMAT")
+                .optional(),
+            Argument::integer(c"dimensions").after(c"DIM").optional(),
+            Argument::word(c"no-norm", c"NONORM").optional(),
+            Argument::text(c"prefix").after(c"PREFIX").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.index",
+        summary: c"Creates a retrieval index",
+        complexity: c"O(1)",
+        since: FIRST,
+        arity: -6,
+        tips: c"",
+        categories: "write slow",
+        keys: &[Keys { at: 1, count: Count::One, access: Access::ReadOrInsert, notes: c"" }],
+        arguments: &[&[
+            INDEX,
+            Argument::text(c"embedding-model").after(c"EMBEDMODEL"),
+            Argument::text(c"generation-model").after(c"GENMODEL"),
+            Argument::integer(c"max-tokens").after(c"MAXTOKENS").optional(),
+            Argument::integer(c"paragraphs").after(c"OVERLAP").optional(),
+            Argument::one_of(
+                c"quantization",
+                &[Argument::word(c"noquant", c"NOQUANT"), Argument::word(c"q8", c"Q8"), Argument::word(c"bin", c"BIN")],
+            )
+            .after(c"QUANT")
+            .optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.ingest",
+        summary: c"Puts a document into an index, or replaces it",
+        complexity: c"O(N*log(M)) where N is the number of changed chunks and M that of all chunks",
+        since: FIRST,
+        arity: 4,
+        tips: c"",
+        categories: "write slow blocking",
+        keys: &[Keys {
+            at: 1,
+            count: Count::One,
+            access: Access::Read,
+            notes: c"Writes vec:{index}, tokens:{index}:* and doc:{index}:*, as the calling user",
+        }],
+        arguments: &[&[INDEX, Argument::text(c"path"), Argument::text(c"text")]],
+    },
+    Command {
+        name: c"infer.search",
+        summary: c"Returns the chunks of an index that are nearest to a query",
+        complexity: c"O(log(M)+K) where M is the number of chunks and K that of the results",
+        since: FIRST,
+        arity: -3,
+        tips: c"",
+        categories: "read slow blocking",
+        keys: &[ASKED_INDEX],
+        arguments: &[&[INDEX, Argument::text(c"query"), K, Argument::word(c"with-text", c"WITHTEXT").optional()]],
+    },
+    Command {
+        name: c"infer.rag",
+        summary: c"Answers a question from the chunks of an index",
+        complexity: c"That of INFER.SEARCH and of INFER.GENERATE with the chunks as prompt",
+        since: FIRST,
+        arity: -3,
+        tips: c"nondeterministic_output",
+        categories: "read slow blocking",
+        keys: &[ASKED_INDEX],
+        arguments: &[
+            &[
+                INDEX,
+                Argument::text(c"query"),
+                K,
+                Argument::text(c"system").after(c"SYSTEM").optional(),
+                Argument::word(c"with-sources", c"WITHSOURCES").optional(),
+            ],
+            GENERATION,
+        ],
+    },
+    Command {
+        name: c"infer.debug",
+        summary: c"Makes a worker panic once; for tests",
+        complexity: c"O(1)",
+        since: FIRST,
+        arity: 3,
+        tips: c"",
+        categories: "admin dangerous slow",
+        keys: &[],
+        arguments: &[&[Argument::word(c"panic", c"PANIC"), MODEL]],
+    },
+];

@@ -1,0 +1,98 @@
+//! The sections of `INFO infer`: models, queue, throughput, latency, locks.
+//!
+//! Numbers count from the load of the module. In a crash report there are only those that need no lock and no memory.
+
+use super::runtime::{engine, queue_limit, try_metrics};
+use crate::engine::{Engine, Listing, Metrics, Percentiles};
+use crate::redis_api::info::{Occasion, Writer};
+use crate::redis_api::lock_times;
+
+/// Writes all sections.
+pub fn info(writer: &mut Writer, occasion: Occasion) {
+    match occasion {
+        Occasion::Command => {
+            if let Ok(engine) = engine() {
+                models(writer, &engine);
+                throughput(writer, &engine.metrics);
+                latency(writer, &engine.metrics);
+            }
+        }
+        Occasion::Crash => {
+            try_metrics(|metrics| throughput(writer, metrics));
+        }
+    }
+    locks(writer);
+}
+
+fn models(writer: &mut Writer, engine: &Engine) {
+    let models = engine.list();
+    let ready = || models.iter().filter_map(|(_, m)| if let Listing::Ready(served) = m { Some(served) } else { None });
+    let loaded = ready().count();
+    writer.section(c"models");
+    writer.number(c"models_loaded", loaded as u64);
+    writer.number(c"models_loading", (models.len() - loaded) as u64);
+    writer.number(c"weights_bytes", ready().map(|served| served.model.facts.size_bytes).sum());
+    for (i, (name, listing)) in models.iter().enumerate() {
+        let name = ("name", name.clone());
+        let parts = match listing {
+            Listing::Loading(..) => vec![name, ("state", "loading".to_owned())],
+            Listing::Ready(served) => vec![
+                name,
+                ("state", "ready".to_owned()),
+                ("type", served.model.purpose.name().to_owned()),
+                ("workers", served.layout.workers.to_string()),
+                ("threads", served.layout.threads.to_string()),
+                ("context", served.context.to_string()),
+                ("requests", served.requests().to_string()),
+                ("weights_bytes", served.model.facts.size_bytes.to_string()),
+            ],
+        };
+        writer.parts(&format!("model{i}"), &parts);
+    }
+    writer.section(c"queue");
+    writer.number(c"requests", ready().map(|served| served.requests() as u64).sum());
+    writer.number(c"waiting", ready().map(|served| served.waiting() as u64).sum());
+    writer.number(c"queue_limit", queue_limit() as u64);
+}
+
+fn throughput(writer: &mut Writer, metrics: &Metrics) {
+    writer.section(c"throughput");
+    for (name, counter) in [
+        (c"requests_done", &metrics.done),
+        (c"prompt_tokens", &metrics.prompt_tokens),
+        (c"cached_tokens", &metrics.cached_tokens),
+        (c"generated_tokens", &metrics.generated_tokens),
+        (c"embedded_texts", &metrics.embedded_texts),
+        (c"embedded_tokens", &metrics.embedded_tokens),
+        (c"rejected_queuefull", &metrics.rejected),
+        (c"timeouts", &metrics.timeouts),
+        (c"cancelled", &metrics.cancelled),
+        (c"errors", &metrics.errors),
+    ] {
+        writer.number(name, counter.get());
+    }
+}
+
+/// In the form of Redis' own `latency_percentiles_usec_…`.
+fn latency(writer: &mut Writer, metrics: &Metrics) {
+    if !writer.section(c"latency") {
+        return;
+    }
+    let times = metrics.latencies();
+    for (name, of) in [
+        ("latency_usec_queue", times.queue),
+        ("latency_usec_ttft", times.first_token),
+        ("latency_usec_decode_token", times.decode),
+        ("latency_usec_embed", times.embed),
+    ] {
+        let Percentiles { samples, p50, p99, max } = of;
+        let parts = [("p50", p50), ("p99", p99), ("max", max), ("samples", samples)];
+        writer.parts(name, &parts.map(|(name, value)| (name, value.to_string())));
+    }
+}
+
+fn locks(writer: &mut Writer) {
+    writer.section(c"locks");
+    writer.number(c"longest_lock_hold_usec", lock_times::KEYSPACE_THREAD.longest_us());
+    writer.number(c"longest_reply_usec", lock_times::REPLIES.longest_us());
+}

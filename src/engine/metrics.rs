@@ -1,0 +1,310 @@
+//! What the engine has done since it was started: counters, and how long requests took.
+//!
+//! Written once per request, when it is answered, never per token. Counters are atomics, because they are also read
+//! while the server writes a crash report, when any lock may be held for ever. The distributions are behind a lock.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::error::EngineError;
+use super::job::{Done, Generation};
+
+/// Longest time that is told apart, in microseconds: one day, the longest TIMEOUT.
+const LONGEST_US: u64 = 86_400_000_000;
+/// Significant decimal digits of a percentile.
+const DIGITS: u8 = 2;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    fn add(&self, n: usize) {
+        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters and distributions of one engine.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests answered with a result, generations and embeddings.
+    pub done: Counter,
+    /// Tokens of the prompts of finished generations.
+    pub prompt_tokens: Counter,
+    /// Those of them that were not computed, because an earlier or running prompt begins with them too.
+    pub cached_tokens: Counter,
+    /// Tokens generated for them.
+    pub generated_tokens: Counter,
+    /// Texts embedded.
+    pub embedded_texts: Counter,
+    /// Tokens of these texts.
+    pub embedded_tokens: Counter,
+    /// Requests refused because a queue was full.
+    pub rejected: Counter,
+    /// Requests that reached their TIMEOUT.
+    pub timeouts: Counter,
+    /// Requests ended early because nobody waited for the answer any more; those with a timeout are among them.
+    pub cancelled: Counter,
+    /// Requests that failed in any other way.
+    pub errors: Counter,
+    times: Mutex<Times>,
+    /// What [`Metrics::latencies`] last returned.
+    seen: Mutex<Latencies>,
+}
+
+/// Distributions, in microseconds.
+struct Times {
+    queue: Histogram<u64>,
+    first_token: Histogram<u64>,
+    decode: Histogram<u64>,
+    embed: Histogram<u64>,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { queue: histogram(), first_token: histogram(), decode: histogram(), embed: histogram() }
+    }
+}
+
+impl fmt::Debug for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Times").field("queue", &self.queue.len()).field("embed", &self.embed.len()).finish()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the bounds are constants; a test makes one")]
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("constant bounds")
+}
+
+/// One distribution at one moment, in microseconds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Percentiles {
+    /// Number of values.
+    pub samples: u64,
+    /// Half of them were at most this.
+    pub p50: u64,
+    /// 99 in 100 were at most this.
+    pub p99: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+impl Percentiles {
+    fn of(values: &Histogram<u64>) -> Self {
+        Self {
+            samples: values.len(),
+            p50: values.value_at_quantile(0.5),
+            p99: values.value_at_quantile(0.99),
+            max: values.max(),
+        }
+    }
+}
+
+/// All distributions at one moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Latencies {
+    /// From the command's arrival to the first step of its prompt.
+    pub queue: Percentiles,
+    /// From the command's arrival to the first token.
+    pub first_token: Percentiles,
+    /// Of one generated token after the first, averaged over its request.
+    pub decode: Percentiles,
+    /// From the queue to the vectors, for all texts of a request.
+    pub embed: Percentiles,
+}
+
+impl Metrics {
+    /// The distributions. Never waits for a worker, which may have been preempted while it holds the lock: then they
+    /// are those of the last call.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        let Some(mut seen) = try_lock(&self.seen) else { return Latencies::default() };
+        if let Some(times) = try_lock(&self.times) {
+            *seen = Latencies {
+                queue: Percentiles::of(&times.queue),
+                first_token: Percentiles::of(&times.first_token),
+                decode: Percentiles::of(&times.decode),
+                embed: Percentiles::of(&times.embed),
+            };
+        }
+        *seen
+    }
+
+    /// `done`, with what it is called with recorded first. One that is dropped uncalled counts as an error.
+    pub(super) fn counting_generation(self: &Arc<Self>, done: Done<Generation>) -> Done<Generation> {
+        let request = Request { metrics: Arc::clone(self), ended: false };
+        Box::new(move |result| {
+            request.end(&result, Metrics::generated);
+            done(result);
+        })
+    }
+
+    /// As [`Metrics::counting_generation`], for texts that have `tokens` together.
+    pub(super) fn counting_embedding(
+        self: &Arc<Self>,
+        tokens: usize,
+        done: Done<Vec<Vec<f32>>>,
+    ) -> Done<Vec<Vec<f32>>> {
+        let request = Request { metrics: Arc::clone(self), ended: false };
+        let queued = Instant::now();
+        Box::new(move |result| {
+            request.end(&result, |metrics, vectors| {
+                metrics.embedded_texts.add(vectors.len());
+                metrics.embedded_tokens.add(tokens);
+                metrics.record(|times| times.embed.saturating_record(us(queued.elapsed())));
+            });
+            done(result);
+        })
+    }
+
+    /// Counts `result` if it is a refusal because of a full queue.
+    pub(super) fn count_refusal<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if matches!(result, Err(EngineError::QueueFull { .. })) {
+            self.rejected.increment();
+        }
+        result
+    }
+
+    fn generated(&self, generation: &Generation) {
+        self.prompt_tokens.add(generation.prompt_tokens);
+        self.cached_tokens.add(generation.cached_tokens);
+        self.generated_tokens.add(generation.completion_tokens);
+        let later_tokens = u32::try_from(generation.completion_tokens).unwrap_or(u32::MAX).saturating_sub(1);
+        self.record(|times| {
+            times.queue.saturating_record(us(generation.queued));
+            times.first_token.saturating_record(us(generation.queued + generation.prefill));
+            if let Some(per_token) = generation.decode.checked_div(later_tokens) {
+                times.decode.saturating_record(us(per_token));
+            }
+        });
+    }
+
+    fn record(&self, into: impl FnOnce(&mut Times)) {
+        into(&mut self.times.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// A request that has not ended yet.
+struct Request {
+    metrics: Arc<Metrics>,
+    ended: bool,
+}
+
+impl Request {
+    fn end<T>(mut self, result: &Result<T, EngineError>, count: impl FnOnce(&Metrics, &T)) {
+        self.ended = true;
+        match result {
+            Ok(value) => {
+                self.metrics.done.increment();
+                count(&self.metrics, value);
+            }
+            Err(EngineError::Cancelled(_)) => self.metrics.cancelled.increment(),
+            Err(_) => self.metrics.errors.increment(),
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.errors.increment();
+        }
+    }
+}
+
+/// At least 1, the smallest value of a histogram.
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::job::FinishReason;
+
+    fn generation(completion_tokens: usize) -> Generation {
+        Generation {
+            text: String::new(),
+            finish_reason: FinishReason::Length,
+            prompt_tokens: 7,
+            cached_tokens: 5,
+            completion_tokens,
+            queued: Duration::from_millis(1),
+            prefill: Duration::from_millis(2),
+            decode: Duration::from_millis(40),
+            seed: 0,
+        }
+    }
+
+    fn ignore<T: 'static>() -> Done<T> {
+        Box::new(drop)
+    }
+
+    /// Within the two digits that are kept.
+    fn about(value: u64, expected: u64) -> bool {
+        value.abs_diff(expected) * 100 <= expected
+    }
+
+    #[test]
+    fn a_generation_is_counted_with_its_tokens_and_times() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.counting_generation(ignore())(Ok(generation(11)));
+        assert_eq!([&metrics.done, &metrics.prompt_tokens, &metrics.cached_tokens].map(Counter::get), [1, 7, 5]);
+        assert_eq!(metrics.generated_tokens.get(), 11);
+        let times = metrics.latencies();
+        assert!(about(times.queue.p50, 1000) && about(times.first_token.p99, 3000), "{times:?}");
+        assert!(about(times.decode.max, 4000), "{times:?}");
+    }
+
+    #[test]
+    fn one_token_has_no_time_between_tokens() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.counting_generation(ignore())(Ok(generation(1)));
+        assert_eq!(metrics.latencies().decode.samples, 0);
+    }
+
+    #[test]
+    fn ends_without_a_result_are_told_apart() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.counting_generation(ignore())(Err(EngineError::Cancelled("while it ran")));
+        metrics.counting_embedding(3, ignore())(Err(EngineError::EmptyPrompt));
+        // What a panic of a worker does.
+        drop(metrics.counting_generation(ignore()));
+        let counters = [&metrics.done, &metrics.cancelled, &metrics.errors, &metrics.embedded_tokens];
+        assert_eq!(counters.map(Counter::get), [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_reader_never_waits_for_a_writer() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.counting_generation(ignore())(Ok(generation(11)));
+        let before = metrics.latencies();
+        let _writer = metrics.times.lock().unwrap();
+        assert_eq!(metrics.latencies(), before);
+        assert_eq!(before.queue.samples, 1);
+    }
+}

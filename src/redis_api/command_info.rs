@@ -1,0 +1,309 @@
+//! What Redis tells about a command: `COMMAND INFO`, `COMMAND DOCS`, `COMMAND GETKEYS`, its arity and ACL categories.
+//!
+//! `redis_module!` can only say where keys stand, not what is done with them, so Redis takes every key for one that is
+//! written. Here the whole description goes to `RM_SetCommandInfo`, which may be called once for each command and copies
+//! what it gets. The descriptions themselves are data, in `commands::docs`.
+//!
+//! Redis derives no ACL category of a module's command from its flags: `@read` and the like are set here too.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr;
+
+use redis_module::{Context, raw};
+
+use super::reply::Failure;
+
+/// One command, as `COMMAND` describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// As `lib.rs` registers it.
+    pub name: &'static CStr,
+    /// One sentence without a full stop.
+    pub summary: &'static CStr,
+    /// In O notation, with the meaning of its letters.
+    pub complexity: &'static CStr,
+    /// Version of the module that had it first.
+    pub since: &'static CStr,
+    /// Number of words with the command's name; negative for "at least".
+    pub arity: c_int,
+    /// For clients and proxies, parted by spaces.
+    pub tips: &'static CStr,
+    /// ACL categories beside `@infer`, parted by spaces.
+    pub categories: &'static str,
+    /// Where its keys stand.
+    pub keys: &'static [Keys],
+    /// Its arguments in order, in groups so that commands can share one.
+    pub arguments: &'static [&'static [Argument]],
+}
+
+/// Where keys stand and what is done with them.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    /// Position of the key, or of the number of keys; the command's name is at 0.
+    pub at: u8,
+    /// Whether `at` is a key or the number of keys that follow.
+    pub count: Count,
+    /// What is done with them.
+    pub access: Access,
+    /// For people, for example which keys are derived from this one.
+    pub notes: &'static CStr,
+}
+
+/// How many keys stand at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// One.
+    One,
+    /// As many as the number there says.
+    Numkeys,
+}
+
+/// What a command does with a key. ACL rules such as `%R~key` go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads the value.
+    Read,
+    /// Reads the value, and writes one if there is none.
+    ReadOrInsert,
+    /// Replaces the value, whatever it was.
+    Overwrite,
+}
+
+/// One argument, or an option with its values.
+#[derive(Debug, Clone, Copy)]
+pub struct Argument {
+    name: &'static CStr,
+    kind: Kind,
+    token: Option<&'static CStr>,
+    optional: bool,
+    multiple: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    Integer,
+    Double,
+    Key,
+    Word,
+    OneOf(&'static [Argument]),
+    Block(&'static [Argument]),
+}
+
+impl Argument {
+    const fn new(name: &'static CStr, kind: Kind) -> Self {
+        Self { name, kind, token: None, optional: false, multiple: false }
+    }
+
+    /// Text or bytes.
+    pub const fn text(name: &'static CStr) -> Self {
+        Self::new(name, Kind::Text)
+    }
+
+    /// A whole number.
+    pub const fn integer(name: &'static CStr) -> Self {
+        Self::new(name, Kind::Integer)
+    }
+
+    /// A number.
+    pub const fn double(name: &'static CStr) -> Self {
+        Self::new(name, Kind::Double)
+    }
+
+    /// A key; a command has one place of keys at most.
+    pub const fn key(name: &'static CStr) -> Self {
+        Self::new(name, Kind::Key)
+    }
+
+    /// A word that stands for itself.
+    pub const fn word(name: &'static CStr, word: &'static CStr) -> Self {
+        Self { token: Some(word), ..Self::new(name, Kind::Word) }
+    }
+
+    /// One of several.
+    pub const fn one_of(name: &'static CStr, choices: &'static [Argument]) -> Self {
+        Self::new(name, Kind::OneOf(choices))
+    }
+
+    /// Several, one after the other.
+    pub const fn block(name: &'static CStr, parts: &'static [Argument]) -> Self {
+        Self::new(name, Kind::Block(parts))
+    }
+
+    /// The same after this word, as an option has it.
+    pub const fn after(self, word: &'static CStr) -> Self {
+        Self { token: Some(word), ..self }
+    }
+
+    /// The same, but it may be missing.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+
+    /// The same, once or more.
+    pub const fn multiple(self) -> Self {
+        Self { multiple: true, ..self }
+    }
+}
+
+/// Tells Redis about all `commands`. Only while the module is being loaded.
+///
+/// # Errors
+/// `INTERNAL` with the command that Redis does not know, or whose description it refused.
+pub fn describe(ctx: &Context, commands: &[Command]) -> Result<(), Failure> {
+    commands.iter().try_for_each(|command| describe_one(ctx, command))
+}
+
+fn describe_one(ctx: &Context, command: &Command) -> Result<(), Failure> {
+    let failed = |what| Failure::internal(format!("{what} of the command {}", command.name.to_string_lossy()));
+    let (Some(find), Some(set_info), Some(set_categories)) =
+        (api!(RedisModule_GetCommand), api!(RedisModule_SetCommandInfo), api!(RedisModule_SetCommandACLCategories))
+    else {
+        return Err(failed("this server takes no description"));
+    };
+    // SAFETY: ctx is the live context of OnLoad; the name is NUL-terminated.
+    let handle = unsafe { find(ctx.ctx, command.name.as_ptr()) };
+    if handle.is_null() {
+        return Err(failed("the server knows nothing"));
+    }
+    let mut key_specs: Vec<raw::RedisModuleCommandKeySpec> = command.keys.iter().map(Keys::spec).collect();
+    key_specs.push(no_key_spec());
+    let mut lists = Lists::default();
+    let mut info = raw::RedisModuleCommandInfo {
+        version: &raw const VERSION,
+        summary: command.summary.as_ptr(),
+        complexity: command.complexity.as_ptr(),
+        since: command.since.as_ptr(),
+        history: ptr::null_mut(),
+        tips: pointer_unless_empty(command.tips),
+        arity: command.arity,
+        key_specs: key_specs.as_mut_ptr(),
+        args: lists.of(command.arguments.iter().copied().flatten()),
+    };
+    // SAFETY: the handle is live; everything that `info` points to outlives the call, both lists end with an empty
+    // entry, and Redis copies all of it.
+    if unsafe { set_info(handle, &raw mut info) } != 0 {
+        return Err(failed("the server refused the description"));
+    }
+    // Servers before 7.4 have no categories of modules.
+    for categories in [format!("{} infer", command.categories), command.categories.to_owned()] {
+        let Ok(categories) = CString::new(categories) else { continue };
+        // SAFETY: the handle is live and the module is being loaded; the text is NUL-terminated.
+        if unsafe { set_categories(handle, categories.as_ptr()) } == 0 {
+            return Ok(());
+        }
+    }
+    Err(failed("the server refused the ACL categories"))
+}
+
+/// Layout of the structures, from the module API's `REDISMODULE_COMMAND_INFO_VERSION`.
+static VERSION: raw::RedisModuleCommandInfoVersion = raw::RedisModuleCommandInfoVersion {
+    version: 1,
+    sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
+    sizeof_keyspec: size_of::<raw::RedisModuleCommandKeySpec>(),
+    sizeof_arg: size_of::<raw::RedisModuleCommandArg>(),
+};
+
+impl Access {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+            Self::ReadOrInsert => {
+                raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_INSERT
+            }
+            Self::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        }
+    }
+}
+
+impl Keys {
+    fn spec(&self) -> raw::RedisModuleCommandKeySpec {
+        let mut spec = no_key_spec();
+        spec.notes = pointer_unless_empty(self.notes);
+        spec.flags = self.access.flags().into();
+        spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+        spec.bs.index = raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos: self.at.into() };
+        match self.count {
+            Count::One => {
+                spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+                spec.fk.range =
+                    raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+            }
+            Count::Numkeys => {
+                spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+                spec.fk.keynum = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
+                    keynumidx: 0,
+                    firstkey: 1,
+                    keystep: 1,
+                };
+            }
+        }
+        spec
+    }
+}
+
+/// Redis would show an empty text as one that is there.
+fn pointer_unless_empty(text: &'static CStr) -> *const c_char {
+    if text.is_empty() { ptr::null() } else { text.as_ptr() }
+}
+
+/// What ends a list of key specs.
+fn no_key_spec() -> raw::RedisModuleCommandKeySpec {
+    // SAFETY: plain C data for which all-zero is valid; Redis takes it for the end of the list.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Argument lists in the form of the module API. They point to each other and live as long as this.
+#[derive(Default)]
+struct Lists(Vec<Vec<raw::RedisModuleCommandArg>>);
+
+impl Lists {
+    fn of(&mut self, arguments: impl Iterator<Item = &'static Argument>) -> *mut raw::RedisModuleCommandArg {
+        let mut list: Vec<_> = arguments.map(|argument| self.one(argument)).collect();
+        if list.is_empty() {
+            return ptr::null_mut();
+        }
+        // SAFETY: plain C data for which all-zero is valid; Redis takes it for the end of the list.
+        list.push(unsafe { std::mem::zeroed() });
+        let start = list.as_mut_ptr();
+        // Moving a Vec leaves its elements where they are.
+        self.0.push(list);
+        start
+    }
+
+    fn one(&mut self, argument: &'static Argument) -> raw::RedisModuleCommandArg {
+        use raw::{
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK as BLOCK,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE as DOUBLE,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER as INTEGER,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY as KEY,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF as ONEOF,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN as PURE_TOKEN,
+            RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING as STRING,
+        };
+        let (type_, subargs) = match argument.kind {
+            Kind::Text => (STRING, ptr::null_mut()),
+            Kind::Integer => (INTEGER, ptr::null_mut()),
+            Kind::Double => (DOUBLE, ptr::null_mut()),
+            Kind::Key => (KEY, ptr::null_mut()),
+            Kind::Word => (PURE_TOKEN, ptr::null_mut()),
+            Kind::OneOf(choices) => (ONEOF, self.of(choices.iter())),
+            Kind::Block(parts) => (BLOCK, self.of(parts.iter())),
+        };
+        let optional = if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { 0 };
+        let multiple = if argument.multiple { raw::REDISMODULE_CMD_ARG_MULTIPLE } else { 0 };
+        raw::RedisModuleCommandArg {
+            name: argument.name.as_ptr(),
+            type_,
+            key_spec_index: if type_ == KEY { 0 } else { -1 },
+            token: argument.token.map_or(ptr::null(), CStr::as_ptr),
+            summary: ptr::null(),
+            since: ptr::null(),
+            // Two bits; they fit.
+            flags: c_int::try_from(optional | multiple).unwrap_or_default(),
+            deprecated_since: ptr::null(),
+            subargs,
+            display_text: ptr::null(),
+        }
+    }
+}
