@@ -19,6 +19,7 @@ mod rag;
 mod retrieval;
 mod runtime;
 mod search;
+mod text_reply;
 mod tokens;
 mod waiting;
 

@@ -9,9 +9,11 @@
 mod arguments;
 mod command_table;
 mod contexts;
+mod details;
 mod embed;
 mod exports;
 mod faults;
+mod form;
 mod generate;
 mod harness;
 mod hostile;

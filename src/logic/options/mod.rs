@@ -2,6 +2,7 @@
 //! Redis and without a model.
 
 mod embed;
+mod form;
 mod generate;
 mod index;
 mod load;
@@ -9,6 +10,7 @@ mod rag;
 mod tokens;
 
 pub use embed::{Embed, EmbedFormat};
+pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling};
