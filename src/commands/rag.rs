@@ -11,7 +11,7 @@ use redis_module::Context;
 use super::retrieval::{Found, IndexModels, find, index_models, query_vector, require_settings};
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, WaitingForText, stats};
-use crate::engine::{Generation, Served};
+use crate::engine::{Generation, Served, Ticket};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Rag;
@@ -56,7 +56,9 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = embedder.permit(queue_limit())?;
     let detail = Detail { sources: request.with_sources, stats: request.options.with_stats };
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
-    let embedding = Embedding { served: embedder, permit, ticket: waiting.ticket.clone() };
+    // Only the flag is shared: the request counts as queued until a generation worker takes it.
+    let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
+    let embedding = Embedding { served: embedder, permit, ticket };
     let question = Question {
         waiting,
         caller: Caller::of(ctx, "INFER.RAG"),

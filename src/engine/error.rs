@@ -95,11 +95,21 @@ pub enum EngineError {
         has: usize,
     },
     /// The model has no usable chat template.
-    #[error("model '{name}' has no usable chat template ({reason}); add RAW to send the prompt as it is")]
+    #[error("model '{name}' has no usable chat template ({reason}); INFER.GENERATE with RAW sends a prompt as it is")]
     NoTemplate {
         /// Name of the model.
         name: String,
         /// Why there is none.
+        reason: String,
+    },
+    /// The model's chat template does not take these messages.
+    #[error(
+        "the chat template of model '{name}' refuses these messages ({reason}); see which roles and order it takes"
+    )]
+    TemplateRefused {
+        /// Name of the model.
+        name: String,
+        /// What the template, or the one that renders it, says.
         reason: String,
     },
     /// The request was cancelled while it waited or ran.
@@ -133,7 +143,8 @@ impl EngineError {
             | Self::RunTooLong { .. }
             | Self::EmptyPrompt
             | Self::TooManyDimensions { .. }
-            | Self::NoTemplate { .. } => "ERR",
+            | Self::NoTemplate { .. }
+            | Self::TemplateRefused { .. } => "ERR",
         }
     }
 }
