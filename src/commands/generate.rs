@@ -31,28 +31,30 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 
 /// Copies the prompt out of the keyspace while the lock is held, and checks its tokens.
 fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result<Vec<Segment>, Failure> {
-    let keyspace = Keyspace::of(ctx);
-    let mut segments = Vec::new();
-    let mut room = served.context as usize;
-    for key in &request.keys {
-        let tokens = keyspace.token_key(key, room)?;
-        room -= tokens.len();
-        segments.push(Segment::Tokens(tokens));
-    }
+    let mut segments = stored_tokens(ctx, &request.keys, served)?;
     if let Some(blob) = request.blob {
-        segments.push(Segment::Tokens(
-            token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?,
-        ));
+        let tokens = token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?;
+        served.model.check_tokens(&tokens)?;
+        segments.push(Segment::Tokens(tokens));
     }
     if let Some(text) = request.text {
         segments.push(Segment::Text(text.to_owned()));
     }
-    for segment in &segments {
-        if let Segment::Tokens(tokens) = segment {
-            served.model.check_tokens(tokens)?;
-        }
-    }
     Ok(segments)
+}
+
+/// Copies the tokens of `keys` while the lock is held, and checks that the model knows them.
+pub(super) fn stored_tokens(ctx: &Context, keys: &[&[u8]], served: &Served) -> Result<Vec<Segment>, Failure> {
+    let keyspace = Keyspace::of(ctx);
+    let mut room = served.context as usize;
+    let mut stored = Vec::with_capacity(keys.len() + 1);
+    for key in keys {
+        let tokens = keyspace.token_key(key, room)?;
+        room -= tokens.len();
+        served.model.check_tokens(&tokens)?;
+        stored.push(Segment::Tokens(tokens));
+    }
+    Ok(stored)
 }
 
 fn prompt(served: &Served, content: Vec<Segment>, raw: bool) -> Result<Vec<Segment>, EngineError> {

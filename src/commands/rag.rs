@@ -12,7 +12,7 @@ use super::retrieval::{Found, IndexModels, find, index_models, query_vector, req
 use super::runtime::{engine, queue_limit};
 use super::text_reply::Detail;
 use super::waiting::{Embedding, WaitingForText};
-use crate::engine::Served;
+use crate::engine::{Served, Ticket};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Rag;
@@ -51,7 +51,9 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = embedder.permit(queue_limit())?;
     let detail = Detail::of(&request.options);
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
-    let embedding = Embedding { served: embedder, permit, ticket: waiting.ticket.clone() };
+    // Only the flag is shared: the request counts as queued until a generation worker takes it.
+    let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
+    let embedding = Embedding { served: embedder, permit, ticket };
     let question = Question {
         waiting,
         caller: Caller::of(ctx, "INFER.RAG"),

@@ -95,7 +95,7 @@ pub enum EngineError {
         has: usize,
     },
     /// The model has no usable chat template.
-    #[error("model '{name}' has no usable chat template ({reason}); add RAW to send the prompt as it is")]
+    #[error("model '{name}' has no usable chat template ({reason}); INFER.GENERATE with RAW sends a prompt as it is")]
     NoTemplate {
         /// Name of the model.
         name: String,
@@ -113,6 +113,16 @@ pub enum EngineError {
     /// A grammar or schema that takes too much work for one token.
     #[error("the answer could not follow its GRAMMAR or JSONSCHEMA any further ({0}); make it simpler")]
     FormTooComplex(String),
+    /// The model's chat template does not take these messages.
+    #[error(
+        "the chat template of model '{name}' refuses these messages ({reason}); see which roles and order it takes"
+    )]
+    TemplateRefused {
+        /// Name of the model.
+        name: String,
+        /// What the template, or the one that renders it, says.
+        reason: String,
+    },
     /// The request was cancelled while it waited or ran.
     #[error("the request was cancelled ({0})")]
     Cancelled(&'static str),
@@ -146,7 +156,8 @@ impl EngineError {
             | Self::BadForm { .. }
             | Self::FormTooComplex(_)
             | Self::TooManyDimensions { .. }
-            | Self::NoTemplate { .. } => "ERR",
+            | Self::NoTemplate { .. }
+            | Self::TemplateRefused { .. } => "ERR",
         }
     }
 }

@@ -20,11 +20,56 @@ pub struct Ticket {
     pub cancelled: Arc<AtomicBool>,
     /// Tokens generated so far.
     pub generated: Arc<AtomicU32>,
+    /// Tokens to read before the first one can be generated; 0 until they are counted.
+    pub prompt_tokens: Arc<AtomicU32>,
+    /// Set when a worker has taken the request.
+    pub started: Arc<AtomicBool>,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No worker has taken it.
+    Queued,
+    /// A worker reads its tokens.
+    Prefilling,
+    /// At least one token is generated.
+    Decoding,
+}
+
+impl Stage {
+    /// The word in replies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Prefilling => "prefilling",
+            Self::Decoding => "decoding",
+        }
+    }
 }
 
 impl Ticket {
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn start(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// How far the request is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        if self.generated.load(Ordering::Relaxed) > 0 {
+            Stage::Decoding
+        } else if self.started.load(Ordering::Relaxed) {
+            Stage::Prefilling
+        } else {
+            Stage::Queued
+        }
     }
 }
 

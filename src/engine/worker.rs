@@ -109,6 +109,7 @@ impl<D: Decoder> Worker<D> {
     }
 
     fn start(&mut self, mut job: GenerateJob) {
+        job.ticket.start();
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
         let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());

@@ -204,6 +204,18 @@ impl<'a> Args<'a> {
         Ok(Some(Keyword { upper }))
     }
 
+    /// Takes the next argument if it is the option `name`, which may be given many times, unlike those of
+    /// [`Args::option`].
+    pub fn repeated(&mut self, name: &'static str) -> bool {
+        let Some((first, rest)) = self.rest.split_first() else { return false };
+        if !first.eq_ignore_ascii_case(name.as_bytes()) {
+            return false;
+        }
+        self.rest = rest;
+        self.options.push(name.to_owned());
+        true
+    }
+
     /// Nothing may be left. For commands without options.
     ///
     /// # Errors

@@ -111,6 +111,8 @@ pub const K_MAX: u32 = 200;
 
 /// Bytes of a text argument (prompt, query, text to embed).
 pub const TEXT_MAX: usize = 8 << 20;
+/// Messages of one conversation: more than any model follows, and few enough for a template to go through.
+pub const MESSAGES_MAX: usize = 1024;
 /// Bytes of a document given to `INFER.INGEST`. All its chunks are written in one go, so that no reader sees half of it;
 /// that takes about 0.2 ms of all clients per chunk.
 pub const DOCUMENT_MAX: usize = 1 << 20;

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod chat;
 mod command_table;
 mod contexts;
 mod details;
@@ -25,6 +26,7 @@ mod logging;
 mod minilm;
 mod persistence;
 mod rag;
+mod requests;
 mod rights;
 mod sampling;
 mod secrets;

@@ -166,6 +166,15 @@ pub enum ArgError {
         /// The other.
         b: &'static str,
     },
+    /// More messages than a conversation may have.
+    #[error("the conversation has more than {max} messages")]
+    TooManyMessages {
+        /// How many it may have.
+        max: usize,
+    },
+    /// A conversation that the model is not asked to go on with.
+    #[error("the last message must have the role user: it is the one that is answered")]
+    LastNotFromUser,
     /// A value that is none of the option's words.
     #[error("{option} must be one of {allowed}")]
     BadWord {
