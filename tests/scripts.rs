@@ -1,4 +1,6 @@
 //! The set-up scripts, without the network. They are for Linux and macOS; the tests need bash, as the Makefile does.
+// What Clippy allows in tests (`unwrap`) is allowed in this whole target, which is nothing but tests.
+#![cfg(test)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
