@@ -41,11 +41,14 @@ handlers!(
     tokenize_store,
     detokenize,
     generate,
+    chat,
     embed,
     index,
     ingest,
     search,
     rag,
+    ps,
+    cancel,
     debug
 );
 
@@ -95,11 +98,14 @@ redis_module! {
         ["infer.tokenizestore", tokenize_store, "write deny-oom blocking", 0, 0, 0, ""],
         ["infer.detokenize", detokenize, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
         ["infer.generate", generate, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
+        ["infer.chat", chat, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
         ["infer.embed", embed, "blocking", 0, 0, 0, ""],
         ["infer.index", index, "write deny-oom", 0, 0, 0, ""],
         ["infer.ingest", ingest, "write deny-oom blocking", 0, 0, 0, ""],
         ["infer.search", search, "readonly blocking", 0, 0, 0, ""],
         ["infer.rag", rag, "readonly blocking", 0, 0, 0, ""],
+        ["infer.ps", ps, "fast", 0, 0, 0, ""],
+        ["infer.cancel", cancel, "fast", 0, 0, 0, ""],
         ["infer.debug", debug, "admin", 0, 0, 0, ""],
     ],
     configurations: [

@@ -47,11 +47,18 @@ const GENERATION: &[Argument] = &[
     )
     .after(c"LOGITBIAS")
     .optional(),
+    Argument::one_of(
+        c"form",
+        &[Argument::text(c"gbnf").after(c"GRAMMAR"), Argument::text(c"schema").after(c"JSONSCHEMA")],
+    )
+    .optional(),
     Argument::integer(c"seed").after(c"SEED").optional(),
     Argument::block(c"stop", &[Argument::integer(c"count"), Argument::text(c"text").multiple()])
         .after(c"STOP")
         .optional(),
     Argument::integer(c"milliseconds").after(c"TIMEOUT").optional(),
+    Argument::word(c"with-tokens", c"WITHTOKENS").optional(),
+    Argument::integer(c"top-count").after(c"LOGPROBS").optional(),
     Argument::word(c"with-stats", c"WITHSTATS").optional(),
 ];
 
@@ -197,6 +204,40 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: c"infer.chat",
+        summary: c"Generates the next message of a conversation",
+        complexity: c"That of INFER.GENERATE with the conversation as prompt",
+        since: FIRST,
+        arity: -6,
+        tips: c"nondeterministic_output",
+        categories: "read slow blocking",
+        keys: &[TOKEN_KEYS],
+        arguments: &[
+            &[
+                MODEL,
+                NUMKEYS,
+                PROMPT_KEYS,
+                Argument::block(
+                    c"message",
+                    &[
+                        Argument::one_of(
+                            c"role",
+                            &[
+                                Argument::word(c"system", c"system"),
+                                Argument::word(c"user", c"user"),
+                                Argument::word(c"assistant", c"assistant"),
+                            ],
+                        ),
+                        Argument::text(c"content"),
+                    ],
+                )
+                .after(c"MESSAGE")
+                .each(),
+            ],
+            GENERATION,
+        ],
+    },
+    Command {
         name: c"infer.embed",
         summary: c"Returns the vectors of texts",
         complexity: c"O(N*L^2) where N is the number of texts and L their tokens",
@@ -286,6 +327,28 @@ pub const COMMANDS: &[Command] = &[
             ],
             GENERATION,
         ],
+    },
+    Command {
+        name: c"infer.ps",
+        summary: c"Lists the requests that wait or run",
+        complexity: c"O(N) where N is the number of requests",
+        since: FIRST,
+        arity: 1,
+        tips: c"nondeterministic_output",
+        categories: "fast",
+        keys: &[],
+        arguments: &[],
+    },
+    Command {
+        name: c"infer.cancel",
+        summary: c"Ends a request that waits or runs",
+        complexity: c"O(N) where N is the number of requests",
+        since: FIRST,
+        arity: 2,
+        tips: c"nondeterministic_output",
+        categories: "fast",
+        keys: &[],
+        arguments: &[&[Argument::integer(c"id")]],
     },
     Command {
         name: c"infer.debug",

@@ -3,8 +3,8 @@
 use redis_module::Context;
 
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block};
-use crate::engine::{EngineError, Purpose, Ticket};
+use super::waiting::{Embedding, block_for_vectors};
+use crate::engine::{EngineError, Purpose};
 use crate::logic::options::{Embed, EmbedFormat};
 use crate::logic::{limits, vector};
 use crate::redis_api::blocking::refuse_blocking;
@@ -42,9 +42,8 @@ pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let texts: Vec<String> = request.texts.iter().map(|text| format!("{prefix}{text}")).collect();
 
     let permit = served.permit(queue_limit())?;
-    let pending = block(ctx, "INFER.EMBED")?;
-    let embedding =
-        Embedding { served, permit, ticket: Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() } };
+    let (pending, ticket) = block_for_vectors(ctx, "INFER.EMBED", &served)?;
+    let embedding = Embedding { served, permit, ticket };
     engine()?.run(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         embedding.run(&texts, move |vectors| {

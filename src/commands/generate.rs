@@ -3,14 +3,15 @@
 use redis_module::Context;
 
 use super::runtime::engine;
-use super::waiting::{WaitingForText, stats};
-use crate::engine::{EngineError, Generation, Purpose, Served};
+use super::text_reply::Detail;
+use super::waiting::WaitingForText;
+use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::options::Generate;
 use crate::logic::prompt::{Message, Role, Segment};
 use crate::logic::token_blob;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
-use crate::redis_api::reply::{Failure, Value};
+use crate::redis_api::reply::Failure;
 
 /* INFER.GENERATE model numkeys [key ...] [TEXT prompt | BLOB tokens] [RAW] [generation options] */
 /// The prompt is the tokens of the keys, then TEXT or BLOB. It is sent as the message of a user in the model's chat
@@ -19,39 +20,41 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Generate::parse(args)?;
     let served = engine()?.find_for(request.model, Purpose::Generation)?;
     let content = copy_prompt(ctx, &request, &served)?;
-    let (raw, with_stats) = (request.raw, request.options.with_stats);
+    let (raw, detail) = (request.raw, Detail::of(&request.options));
     let waiting = WaitingForText::begin(ctx, "INFER.GENERATE", served, request.options)?;
     engine()?.run(move || {
         let prompt = prompt(&waiting.served, content, raw);
-        waiting.generate(prompt, move |generation, served| reply(generation, served, with_stats));
+        waiting.generate(prompt, move |generation, served| detail.reply(generation, served, None));
     })?;
     Ok(Outcome::Pending)
 }
 
 /// Copies the prompt out of the keyspace while the lock is held, and checks its tokens.
 fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result<Vec<Segment>, Failure> {
-    let keyspace = Keyspace::of(ctx);
-    let mut segments = Vec::new();
-    let mut room = served.context as usize;
-    for key in &request.keys {
-        let tokens = keyspace.token_key(key, room)?;
-        room -= tokens.len();
-        segments.push(Segment::Tokens(tokens));
-    }
+    let mut segments = stored_tokens(ctx, &request.keys, served)?;
     if let Some(blob) = request.blob {
-        segments.push(Segment::Tokens(
-            token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?,
-        ));
+        let tokens = token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?;
+        served.model.check_tokens(&tokens)?;
+        segments.push(Segment::Tokens(tokens));
     }
     if let Some(text) = request.text {
         segments.push(Segment::Text(text.to_owned()));
     }
-    for segment in &segments {
-        if let Segment::Tokens(tokens) = segment {
-            served.model.check_tokens(tokens)?;
-        }
-    }
     Ok(segments)
+}
+
+/// Copies the tokens of `keys` while the lock is held, and checks that the model knows them.
+pub(super) fn stored_tokens(ctx: &Context, keys: &[&[u8]], served: &Served) -> Result<Vec<Segment>, Failure> {
+    let keyspace = Keyspace::of(ctx);
+    let mut room = served.context as usize;
+    let mut stored = Vec::with_capacity(keys.len() + 1);
+    for key in keys {
+        let tokens = keyspace.token_key(key, room)?;
+        room -= tokens.len();
+        served.model.check_tokens(&tokens)?;
+        stored.push(Segment::Tokens(tokens));
+    }
+    Ok(stored)
 }
 
 fn prompt(served: &Served, content: Vec<Segment>, raw: bool) -> Result<Vec<Segment>, EngineError> {
@@ -59,14 +62,4 @@ fn prompt(served: &Served, content: Vec<Segment>, raw: bool) -> Result<Vec<Segme
         return Ok(content);
     }
     served.model.chat_prompt(&[Message { role: Role::User, content }])
-}
-
-fn reply(generation: Generation, served: &Served, with_stats: bool) -> Value {
-    if !with_stats {
-        return Value::from(generation.text);
-    }
-    let stats = stats(&generation, served);
-    let mut fields = vec![("text", Value::from(generation.text))];
-    fields.extend(stats);
-    Value::Map(fields)
 }

@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::document::{Prepared, Writer};
 use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block};
-use crate::engine::{EngineError, Special, Ticket};
+use super::waiting::{Embedding, block_for_vectors};
+use crate::engine::{EngineError, Special};
 use crate::logic::chunk::{Chunk, ChunkOptions, chunk};
 use crate::logic::index::{ChunkAttributes, IndexSettings};
 use crate::logic::keys::IndexKeys;
@@ -57,8 +57,7 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
     let document = Document { keys, settings, path: request.path.to_owned(), text: request.text.to_owned(), models };
-    let pending = block(ctx, "INFER.INGEST")?;
-    let ticket = Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() };
+    let (pending, ticket) = block_for_vectors(ctx, "INFER.INGEST", &document.models.embedder)?;
     let embedding = Embedding { served: document.models.embedder.clone(), permit, ticket };
     engine()?.run(move || document.embed(embedding, pending))?;
     Ok(Outcome::Pending)

@@ -4,6 +4,8 @@
 //! A handler runs under Redis' lock and may only copy and check; everything that takes longer than that happens on
 //! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
+mod cancel;
+mod chat;
 mod debug;
 mod docs;
 mod document;
@@ -13,15 +15,20 @@ mod generate;
 mod index;
 mod info;
 mod ingest;
+mod live;
 mod load;
 mod models;
+mod ps;
 mod rag;
 mod retrieval;
 mod runtime;
 mod search;
+mod text_reply;
 mod tokens;
 mod waiting;
 
+pub use cancel::cancel;
+pub use chat::chat;
 pub use debug::debug;
 pub use docs::COMMANDS;
 pub use embed::embed;
@@ -31,6 +38,7 @@ pub use info::info;
 pub use ingest::ingest;
 pub use load::{load, unload};
 pub use models::{model, models};
+pub use ps::ps;
 pub use rag::rag;
 pub use runtime::{start, stop};
 pub use search::search;

@@ -4,8 +4,8 @@ use redis_module::Context;
 
 use super::retrieval::{Found, find, index_models, query_vector, require_settings};
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block};
-use crate::engine::{Served, Ticket};
+use super::waiting::{Embedding, block_for_vectors};
+use crate::engine::Served;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Search;
 use crate::redis_api::blocking::refuse_blocking;
@@ -28,8 +28,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
-    let pending = block(ctx, "INFER.SEARCH")?;
-    let ticket = Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() };
+    let (pending, ticket) = block_for_vectors(ctx, "INFER.SEARCH", &models.embedder)?;
     let embedding = Embedding { served: models.embedder, permit, ticket };
     let (caller, query, k) = (Caller::of(ctx, "INFER.SEARCH"), request.query.to_owned(), request.k);
     let generator = request.with_text.then_some(models.generator);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use redis_module::Context;
 
+use super::live;
 use super::runtime::{engine, queue_limit};
 use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, Served, Ticket};
 use crate::logic::options::GenerateOptions;
@@ -19,6 +20,18 @@ pub(super) fn block(ctx: &Context, command: &'static str) -> Result<PendingReply
     let options =
         BlockOptions { command, timeout: None, on_timeout: Box::new(|| "the command took too long".to_owned()) };
     PendingReply::block(ctx, options)
+}
+
+/// Blocks the client of a command that waits for an embedding model, and lists it in INFER.PS.
+pub(super) fn block_for_vectors(
+    ctx: &Context,
+    command: &'static str,
+    served: &Served,
+) -> Result<(PendingReply, Ticket), Failure> {
+    let mut pending = block(ctx, command)?;
+    let ticket = Ticket { cancelled: pending.cancel_flag(), ..Ticket::default() };
+    live::register(ctx, &mut pending, command, &served.model.name, &ticket);
+    Ok((pending, ticket))
 }
 
 /// Runs `work` off the main thread and answers `pending` with its result.
@@ -49,6 +62,7 @@ impl WaitingForText {
         options: GenerateOptions,
     ) -> Result<Self, Failure> {
         refuse_blocking(ctx, command)?;
+        options.check()?;
         check_logit_bias(&served, &options)?;
         let permit = served.permit(queue_limit())?;
         let generated = Arc::new(AtomicU32::new(0));
@@ -61,8 +75,10 @@ impl WaitingForText {
                 "after {waited} ms with {done} of at most {max_tokens} tokens generated; raise TIMEOUT or lower MAXTOKENS"
             )
         };
-        let pending = PendingReply::block(ctx, BlockOptions { command, timeout, on_timeout: Box::new(on_timeout) })?;
-        let ticket = Ticket { cancelled: pending.cancel_flag(), generated };
+        let mut pending =
+            PendingReply::block(ctx, BlockOptions { command, timeout, on_timeout: Box::new(on_timeout) })?;
+        let ticket = Ticket { cancelled: pending.cancel_flag(), generated, ..Ticket::default() };
+        live::register(ctx, &mut pending, command, &served.model.name, &ticket);
         Ok(Self { served, pending, ticket, options, arrived: Instant::now(), permit })
     }
 
@@ -80,18 +96,21 @@ impl WaitingForText {
     ) {
         let Self { served, pending, ticket, options, arrived, permit } = self;
         let encoded = prompt.and_then(|segments| served.model.encode(&segments));
-        let tokens = match encoded {
-            Ok(tokens) => tokens,
+        let constrained = encoded
+            .and_then(|tokens| Ok((tokens, options.form.as_ref().map(|form| served.constraint(form)).transpose()?)));
+        let (tokens, constraint) = match constrained {
+            Ok(prepared) => prepared,
             Err(error) => {
                 drop(permit);
                 return pending.finish(Err(error.into()));
             }
         };
+        ticket.prompt_tokens.store(count(tokens.len()), Ordering::Relaxed);
         let model = Arc::clone(&served);
         let done = Box::new(move |result: Result<Generation, EngineError>| {
             pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
         });
-        served.generate(GenerateJob { prompt: tokens, options, ticket, arrived, permit, done });
+        served.generate(GenerateJob { prompt: tokens, options, constraint, ticket, arrived, permit, done });
     }
 }
 
@@ -116,6 +135,7 @@ impl Embedding {
             texts.iter().map(|text| model.tokenize(text, crate::engine::Special::Add)).collect();
         match tokenized {
             Ok(texts) => {
+                self.ticket.prompt_tokens.fetch_add(count(texts.iter().map(Vec::len).sum()), Ordering::Relaxed);
                 self.served.embed(EmbedJob { texts, ticket: self.ticket, permit: self.permit, done: Box::new(done) })
             }
             Err(error) => {
@@ -126,19 +146,6 @@ impl Embedding {
     }
 }
 
-/// The fields that `WITHSTATS` adds. Times in microseconds.
-pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static str, Value)> {
-    let us = |duration: std::time::Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    vec![
-        ("finish_reason", Value::from(generation.finish_reason.name())),
-        ("prompt_tokens", Value::from(generation.prompt_tokens)),
-        ("cached_tokens", Value::from(generation.cached_tokens)),
-        ("completion_tokens", Value::from(generation.completion_tokens)),
-        ("queue_us", us(generation.queued)),
-        ("prefill_us", us(generation.prefill)),
-        ("decode_us", us(generation.decode)),
-        ("ttft_us", us(generation.queued + generation.prefill)),
-        ("model", Value::from(served.model.name.as_str())),
-        ("seed", Value::from(generation.seed)),
-    ]
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }

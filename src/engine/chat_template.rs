@@ -75,10 +75,10 @@ impl ChatTemplate {
     }
 }
 
-/// The same conversation with the system text moved to the front of the first message after it.
+/// The same conversation with the system text moved to the front of the first user message.
 fn without_system(messages: &[Message]) -> Vec<Message> {
     let mut rest: Vec<Message> = messages.iter().skip(1).cloned().collect();
-    if let (Some(system), Some(first)) = (messages.first(), rest.first_mut()) {
+    if let (Some(system), Some(first)) = (messages.first(), rest.iter_mut().find(|m| m.role == Role::User)) {
         let mut content = system.content.clone();
         content.push(Segment::Text("\n\n".to_owned()));
         content.append(&mut first.content);

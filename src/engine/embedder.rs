@@ -62,6 +62,7 @@ impl Embedder {
         if jobs.is_empty() {
             return;
         }
+        jobs.iter().for_each(|job| job.ticket.start());
         let flags: Vec<Arc<AtomicBool>> = jobs.iter().map(|job| Arc::clone(&job.ticket.cancelled)).collect();
         *self.abort.requests.lock().unwrap_or_else(PoisonError::into_inner) = flags;
         let texts: Vec<&[u32]> = jobs.iter().flat_map(|job| job.texts.iter().map(Vec::as_slice)).collect();

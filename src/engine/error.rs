@@ -95,11 +95,32 @@ pub enum EngineError {
         has: usize,
     },
     /// The model has no usable chat template.
-    #[error("model '{name}' has no usable chat template ({reason}); add RAW to send the prompt as it is")]
+    #[error("model '{name}' has no usable chat template ({reason}); INFER.GENERATE with RAW sends a prompt as it is")]
     NoTemplate {
         /// Name of the model.
         name: String,
         /// Why there is none.
+        reason: String,
+    },
+    /// A grammar or schema that cannot be compiled.
+    #[error("{option} cannot be used: {reason}")]
+    BadForm {
+        /// The option.
+        option: &'static str,
+        /// What the compiler says.
+        reason: String,
+    },
+    /// A grammar or schema that takes too much work for one token.
+    #[error("the answer could not follow its GRAMMAR or JSONSCHEMA any further ({0}); make it simpler")]
+    FormTooComplex(String),
+    /// The model's chat template does not take these messages.
+    #[error(
+        "the chat template of model '{name}' refuses these messages ({reason}); see which roles and order it takes"
+    )]
+    TemplateRefused {
+        /// Name of the model.
+        name: String,
+        /// What the template, or the one that renders it, says.
         reason: String,
     },
     /// The request was cancelled while it waited or ran.
@@ -132,8 +153,11 @@ impl EngineError {
             | Self::EmptyText { .. }
             | Self::RunTooLong { .. }
             | Self::EmptyPrompt
+            | Self::BadForm { .. }
+            | Self::FormTooComplex(_)
             | Self::TooManyDimensions { .. }
-            | Self::NoTemplate { .. } => "ERR",
+            | Self::NoTemplate { .. }
+            | Self::TemplateRefused { .. } => "ERR",
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::constraint::Constraint;
 use super::error::EngineError;
+use crate::logic::logprobs::TokenLogprobs;
 use crate::logic::options::GenerateOptions;
 
 /// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as
@@ -18,11 +20,56 @@ pub struct Ticket {
     pub cancelled: Arc<AtomicBool>,
     /// Tokens generated so far.
     pub generated: Arc<AtomicU32>,
+    /// Tokens to read before the first one can be generated; 0 until they are counted.
+    pub prompt_tokens: Arc<AtomicU32>,
+    /// Set when a worker has taken the request.
+    pub started: Arc<AtomicBool>,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No worker has taken it.
+    Queued,
+    /// A worker reads its tokens.
+    Prefilling,
+    /// At least one token is generated.
+    Decoding,
+}
+
+impl Stage {
+    /// The word in replies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Prefilling => "prefilling",
+            Self::Decoding => "decoding",
+        }
+    }
 }
 
 impl Ticket {
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn start(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// How far the request is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        if self.generated.load(Ordering::Relaxed) > 0 {
+            Stage::Decoding
+        } else if self.started.load(Ordering::Relaxed) {
+            Stage::Prefilling
+        } else {
+            Stage::Queued
+        }
     }
 }
 
@@ -58,6 +105,8 @@ pub struct GenerateJob {
     pub prompt: Vec<u32>,
     /// Sampling and limits.
     pub options: GenerateOptions,
+    /// The form that the answer must have.
+    pub constraint: Option<Constraint>,
     /// Cancellation and progress.
     pub ticket: Ticket,
     /// When the command arrived.
@@ -115,6 +164,10 @@ impl FinishReason {
 pub struct Generation {
     /// The answer: valid UTF-8, without the stop string.
     pub text: String,
+    /// Every generated token, with those of a stop string and the end token.
+    pub tokens: Vec<u32>,
+    /// Of each of them, when `LOGPROBS` asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.

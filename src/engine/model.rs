@@ -235,11 +235,14 @@ impl Model {
     /// The conversation in the model's own format, ending where the answer begins.
     ///
     /// # Errors
-    /// When the model has no usable chat template.
+    /// When the model has no usable chat template, or its template refuses the messages.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<Segment>, EngineError> {
-        let no_template = |reason: &String| EngineError::NoTemplate { name: self.name.clone(), reason: reason.clone() };
-        let template = self.template.as_ref().map_err(no_template)?;
-        template.render(messages).map_err(|reason| no_template(&reason))
+        let name = || self.name.clone();
+        let template = self.template.as_ref();
+        template
+            .map_err(|reason| EngineError::NoTemplate { name: name(), reason: reason.clone() })?
+            .render(messages)
+            .map_err(|reason| EngineError::TemplateRefused { name: name(), reason })
     }
 
     /// Token ids of a whole prompt. Special tokens are recognised in template segments only; the begin token is added

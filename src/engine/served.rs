@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::constraint::{Constraint, Constraints};
 use super::context::{AbortSwitch, Context, ContextSpec};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
@@ -14,7 +15,7 @@ use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions, Pooling};
+use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -68,6 +69,7 @@ pub struct Served {
     /// Tokens one request may use: prompt and answer for generation, one text for embedding.
     pub context: u32,
     workers: Workers,
+    constraints: Constraints,
     metrics: Arc<Metrics>,
 }
 
@@ -125,7 +127,23 @@ impl Served {
                 (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
             }
         };
-        Ok(Self { model, options, layout, context, workers, metrics: Arc::clone(host.metrics) })
+        Ok(Self {
+            model,
+            options,
+            layout,
+            context,
+            workers,
+            constraints: Constraints::default(),
+            metrics: Arc::clone(host.metrics),
+        })
+    }
+
+    /// Compiles the form that an answer must have. Not for the main thread.
+    ///
+    /// # Errors
+    /// `ERR` when it cannot be used.
+    pub fn constraint(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
+        self.constraints.compile(&self.model, form)
     }
 
     /// Tells whose vectors these are: equal only for the same model with the same pooling.

@@ -74,6 +74,14 @@ impl<'a> Args<'a> {
         utf8(what, self.required(what)?, limits::TEXT_MAX)
     }
 
+    /// As [`Args::text`], but not empty and of at most `max` bytes.
+    ///
+    /// # Errors
+    /// Also [`ArgError::Empty`].
+    pub fn limited_text(&mut self, what: &'static str, max: usize) -> Result<&'a str, ArgError> {
+        non_empty(what, utf8(what, self.required(what)?, max)?)
+    }
+
     /// As [`Args::text`], but not empty.
     ///
     /// # Errors
@@ -194,6 +202,18 @@ impl<'a> Args<'a> {
         }
         self.options.push(upper.clone());
         Ok(Some(Keyword { upper }))
+    }
+
+    /// Takes the next argument if it is the option `name`, which may be given many times, unlike those of
+    /// [`Args::option`].
+    pub fn repeated(&mut self, name: &'static str) -> bool {
+        let Some((first, rest)) = self.rest.split_first() else { return false };
+        if !first.eq_ignore_ascii_case(name.as_bytes()) {
+            return false;
+        }
+        self.rest = rest;
+        self.options.push(name.to_owned());
+        true
     }
 
     /// Nothing may be left. For commands without options.

@@ -73,6 +73,18 @@ pub const LOGIT_BIAS_MIN: f32 = -100.0;
 /// `LOGITBIAS`: in effect allows no other token.
 pub const LOGIT_BIAS_MAX: f32 = 100.0;
 
+/// `GRAMMAR` and `JSONSCHEMA`, in bytes.
+pub const GRAMMAR_BYTES_MAX: usize = 64 << 10;
+/// `GRAMMAR` and `JSONSCHEMA`: levels of nesting.
+pub const GRAMMAR_DEPTH_MAX: usize = 64;
+/// `GRAMMAR`: the numbers in `{m,n}`, as in llama.cpp (`MAX_REPETITION_THRESHOLD`).
+pub const GRAMMAR_REPEAT_MAX: u32 = 2000;
+
+/// `LOGPROBS`: 0 tells only about the generated tokens.
+pub const LOGPROBS_MIN: u32 = 0;
+/// `LOGPROBS`: as in the API that made the word known.
+pub const LOGPROBS_MAX: u32 = 20;
+
 /// `SEED`: any 32-bit number.
 pub const SEED_MIN: u32 = 0;
 /// `SEED`: any 32-bit number but the last, which means a random one to llama.cpp.
@@ -99,6 +111,8 @@ pub const K_MAX: u32 = 200;
 
 /// Bytes of a text argument (prompt, query, text to embed).
 pub const TEXT_MAX: usize = 8 << 20;
+/// Messages of one conversation: more than any model follows, and few enough for a template to go through.
+pub const MESSAGES_MAX: usize = 1024;
 /// Bytes of a document given to `INFER.INGEST`. All its chunks are written in one go, so that no reader sees half of it;
 /// that takes about 0.2 ms of all clients per chunk.
 pub const DOCUMENT_MAX: usize = 1 << 20;

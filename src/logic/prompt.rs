@@ -28,15 +28,21 @@ pub enum Role {
     System,
     /// The one who asks.
     User,
+    /// The model.
+    Assistant,
 }
 
 impl Role {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::System, Self::User, Self::Assistant];
+
     /// The name chat templates know.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::User => "user",
+            Self::Assistant => "assistant",
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The ACL category `@infer`.
+//! The ACL category `@infer`, and what a user may run.
 //!
 //! Keys are not checked here: [`super::keyspace`] runs every command as the caller. Key specs alone are no security
 //! boundary, because a malformed key count makes Redis check no key at all.
 
-use redis_module::raw;
+use redis_module::{Context, RedisString, raw};
 
+use super::caller::user_name;
 use super::log;
 use super::preflight::Refused;
 
@@ -38,4 +39,28 @@ impl Category {
         log::line(::log::Level::Error, "the server cannot add the ACL category @infer");
         Err(Refused)
     }
+}
+
+/// Whether the user of `ctx` may run `command` with one argument that is no key. `false` where there is no user.
+pub fn may_run(ctx: &Context, command: &str) -> bool {
+    let (Some(find_user), Some(free_user), Some(check)) = (
+        api!(RedisModule_GetModuleUserFromUserName),
+        api!(RedisModule_FreeModuleUser),
+        api!(RedisModule_ACLCheckCommandPermissions),
+    ) else {
+        return false;
+    };
+    let Some(name) = user_name(ctx) else { return false };
+    // SAFETY: the lock is held; the name is a live string.
+    let user = unsafe { find_user(name.inner) };
+    if user.is_null() {
+        return false;
+    }
+    let words = [command, "x"].map(|word| RedisString::create_from_slice(std::ptr::null_mut(), word.as_bytes()));
+    let mut argv = words.each_ref().map(|word| word.inner);
+    // SAFETY: the user was just found; two live strings.
+    let status = unsafe { check(user, argv.as_mut_ptr(), 2) };
+    // SAFETY: the handle made above, freed once; the user itself stays with Redis.
+    unsafe { free_user(user) };
+    status == 0
 }

@@ -23,9 +23,13 @@ impl Caller {
             // SAFETY: ctx is the live context of a handler or callback.
             unsafe { selected(ctx.ctx) }
         });
-        let user = user_name(ctx).and_then(|name| String::from_utf8(name.as_slice().to_vec()).ok());
-        Self { db, user, command, client: client_id(ctx) }
+        Self { db, user: user(ctx), command, client: client_id(ctx) }
     }
+}
+
+/// The ACL user of `ctx`, with `None` as in [`Caller::user`].
+pub fn user(ctx: &Context) -> Option<String> {
+    user_name(ctx).and_then(|name| String::from_utf8(name.as_slice().to_vec()).ok())
 }
 
 /// The id that CLIENT LIST shows for the client of `ctx`; 0 where there is none.

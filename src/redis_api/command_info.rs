@@ -76,7 +76,16 @@ pub struct Argument {
     kind: Kind,
     token: Option<&'static CStr>,
     optional: bool,
-    multiple: bool,
+    repeat: Repeat,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Repeat {
+    Once,
+    /// Several values, behind one word if the argument has one.
+    Values,
+    /// Several values, each behind the argument's word.
+    Words,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +101,7 @@ enum Kind {
 
 impl Argument {
     const fn new(name: &'static CStr, kind: Kind) -> Self {
-        Self { name, kind, token: None, optional: false, multiple: false }
+        Self { name, kind, token: None, optional: false, repeat: Repeat::Once }
     }
 
     /// Text or bytes.
@@ -142,7 +151,12 @@ impl Argument {
 
     /// The same, once or more.
     pub const fn multiple(self) -> Self {
-        Self { multiple: true, ..self }
+        Self { repeat: Repeat::Values, ..self }
+    }
+
+    /// The same, once or more, each time with its word.
+    pub const fn each(self) -> Self {
+        Self { repeat: Repeat::Words, ..self }
     }
 }
 
@@ -291,7 +305,11 @@ impl Lists {
             Kind::Block(parts) => (BLOCK, self.of(parts.iter())),
         };
         let optional = if argument.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { 0 };
-        let multiple = if argument.multiple { raw::REDISMODULE_CMD_ARG_MULTIPLE } else { 0 };
+        let repeat = match argument.repeat {
+            Repeat::Once => 0,
+            Repeat::Values => raw::REDISMODULE_CMD_ARG_MULTIPLE,
+            Repeat::Words => raw::REDISMODULE_CMD_ARG_MULTIPLE | raw::REDISMODULE_CMD_ARG_MULTIPLE_TOKEN,
+        };
         raw::RedisModuleCommandArg {
             name: argument.name.as_ptr(),
             type_,
@@ -299,8 +317,8 @@ impl Lists {
             token: argument.token.map_or(ptr::null(), CStr::as_ptr),
             summary: ptr::null(),
             since: ptr::null(),
-            // Two bits; they fit.
-            flags: c_int::try_from(optional | multiple).unwrap_or_default(),
+            // Three bits; they fit.
+            flags: c_int::try_from(optional | repeat).unwrap_or_default(),
             deprecated_since: ptr::null(),
             subargs,
             display_text: ptr::null(),

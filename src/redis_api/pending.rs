@@ -57,6 +57,7 @@ use std::time::{Duration, Instant};
 use redis_module::{Context, raw};
 
 use super::blocking::refuse_blocking;
+use super::call::call;
 use super::caller;
 use super::guard::guarded;
 use super::lock_times::REPLIES;
@@ -131,10 +132,12 @@ pub struct PendingReply {
     /// `None` once the client is unblocked.
     job: Option<Arc<Job>>,
     cancel: Arc<AtomicBool>,
+    /// See [`PendingReply::keep`].
+    kept: Option<Box<dyn Send>>,
 }
 
 // SAFETY: the only thing that is done with `client` outside the main thread is UnblockClient, which Redis allows
-// from any thread; `job` and `cancel` are `Send` themselves (checked below).
+// from any thread; `job`, `cancel` and `kept` are `Send` themselves (checked below).
 unsafe impl Send for PendingReply {}
 
 const _: fn() = || {
@@ -191,13 +194,18 @@ impl PendingReply {
         unsafe { set_privdata(client.as_ptr(), privdata) };
         // SAFETY: as above; no event can be handled before this command's handler returns.
         unsafe { set_disconnect(client.as_ptr(), Some(on_disconnect)) };
-        Ok(Self { client, job: Some(job), cancel })
+        Ok(Self { client, job: Some(job), cancel, kept: None })
     }
 
     /// The flag that is set when nobody waits for the answer any more: disconnect, CLIENT KILL, CLIENT UNBLOCK,
     /// timeout, or this server having become a replica. It may be polled often and from any thread.
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancel)
+    }
+
+    /// Drops `value` right before the client is answered: whoever still finds it knows that the client waits.
+    pub fn keep(&mut self, value: impl Send + 'static) {
+        self.kept = Some(Box::new(value));
     }
 
     /// Answers the client. Any thread.
@@ -214,6 +222,7 @@ impl PendingReply {
 
     fn settle(&mut self, slot: Slot) {
         let Some(job) = self.job.take() else { return };
+        drop(self.kept.take());
         job.put(slot);
         // The handle's own count, made in `block`, keeps the job alive, so this address stays valid.
         let privdata = Arc::as_ptr(&job).cast_mut().cast::<c_void>();
@@ -340,12 +349,15 @@ extern "C" fn on_timeout(
     0
 }
 
-/// Redis calls the timeout callback for CLIENT UNBLOCK too; only the deadline tells the two apart.
+/// Redis calls the timeout callback for CLIENT UNBLOCK too; only the deadline tells the two apart. A flag that is set
+/// already is [`cancel`]'s.
 fn timed_out(job: Option<&Job>) -> Failure {
     let Some(job) = job else {
         return Failure::new("CANCELLED", "the command was cancelled");
     };
-    job.cancel.store(true, Ordering::Relaxed);
+    if job.cancel.swap(true, Ordering::Relaxed) {
+        return Failure::new("CANCELLED", format!("{} was cancelled by INFER.CANCEL", job.command));
+    }
     if job.deadline.is_some_and(|deadline| Instant::now() + CLOCK_SLACK >= deadline) {
         let text = guarded("the text of a timeout", || (job.on_timeout)())
             .unwrap_or_else(|| format!("{} ran out of time", job.command));
@@ -353,6 +365,17 @@ fn timed_out(job: Option<&Job>) -> Failure {
     } else {
         Failure::new("CANCELLED", format!("{} was cancelled by CLIENT UNBLOCK", job.command))
     }
+}
+
+/// Ends the wait of the client with this id: it is answered `CANCELLED`, and `flag` tells whoever works for it. The
+/// caller knows that the client waits and that `flag` is that of its [`PendingReply`], which is still to be answered.
+///
+/// # Errors
+/// What Redis answers to CLIENT UNBLOCK, when it refuses.
+pub fn cancel(ctx: &Context, client: u64, flag: &AtomicBool) -> Result<(), Failure> {
+    flag.store(true, Ordering::Relaxed);
+    // Without C: who may cancel is for the command to decide, the right to CLIENT is not needed for it.
+    call(ctx, "CLIENT", c"vE3", &[b"UNBLOCK", client.to_string().as_bytes()]).map(drop)
 }
 
 extern "C" fn on_disconnect(_ctx: *mut raw::RedisModuleCtx, client: *mut raw::RedisModuleBlockedClient) {

@@ -66,6 +66,7 @@ impl Preflight {
 
 fn missing_functions() -> Vec<&'static str> {
     functions![
+        RedisModule_ACLCheckCommandPermissions
         RedisModule_ACLCheckKeyPermissions
         RedisModule_AvoidReplicaTraffic
         RedisModule_BlockClient

@@ -34,6 +34,11 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.GENERATE chat", "wrong number of arguments"),
         ("INFER.GENERATE chat 0", "wrong number of arguments"),
         ("INFER.GENERATE chat 0 RAW", "a prompt (a key, TEXT or BLOB) is required"),
+        ("INFER.CHAT chat", "wrong number of arguments"),
+        ("INFER.CHAT chat 0", "wrong number of arguments"),
+        ("INFER.CHAT chat 0 MESSAGE user", "wrong number of arguments"),
+        ("INFER.CHAT chat 0 TEMP 0 TOPK", "option TOPK needs a value"),
+        ("INFER.CHAT chat 0 TEMP 0 WITHSTATS", "a conversation (MESSAGE role content) is required"),
         ("INFER.EMBED embed", "wrong number of arguments"),
         ("INFER.INDEX docs", "wrong number of arguments"),
         ("INFER.INDEX docs EMBEDMODEL embed", "wrong number of arguments"),
@@ -110,6 +115,9 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.GENERATE chat 0 TEXT _", "TEXT must not be empty"),
         ("INFER.GENERATE chat 0 TEXT t BLOB abcd", "TEXT and BLOB cannot be used together"),
         ("INFER.INGEST docs _ text", "path must not be empty"),
+        ("INFER.CHAT chat 0 MESSAGE tool t", "role of a MESSAGE must be one of system, user, assistant"),
+        ("INFER.CHAT chat 0 MESSAGE user _", "content of a MESSAGE must not be empty"),
+        ("INFER.CHAT chat 0 MESSAGE system s", "the last message must have the role user"),
         ("INFER.SEARCH docs _", "query must not be empty"),
     ] {
         client.refused(&line(words), "ERR", reason);
@@ -128,6 +136,7 @@ fn a_model_that_is_not_loaded_is_nomodel_in_every_command() {
         "INFER.TOKENIZESTORE k m t",
         "INFER.DETOKENIZE m 1 k",
         "INFER.GENERATE m 0 TEXT t",
+        "INFER.CHAT m 0 MESSAGE user t",
         "INFER.EMBED m 1 t",
         "INFER.INDEX docs EMBEDMODEL m GENMODEL m",
     ] {
@@ -155,6 +164,7 @@ fn text_that_is_not_utf8_is_refused_with_the_place() {
         (cmd!["INFER.TOKENIZESTORE", "k", "chat", bad], "text"),
         (cmd!["INFER.GENERATE", "chat", 0, "TEXT", bad], "TEXT"),
         (cmd!["INFER.GENERATE", "chat", 0, "TEXT", "t", "STOP", 1, bad], "STOP string"),
+        (cmd!["INFER.CHAT", "chat", 0, "MESSAGE", "user", bad], "content of a MESSAGE"),
         (cmd!["INFER.EMBED", "embed", 1, bad], "text"),
         (cmd!["INFER.EMBED", "embed", 1, "t", "PREFIX", bad], "PREFIX"),
         (cmd!["INFER.INGEST", "docs", bad, "t"], "path"),

@@ -38,7 +38,7 @@ fn commands(client: &mut Client) -> Vec<String> {
 fn assert_described(server: &Server) {
     for mut client in [server.client(), server.resp3()] {
         let commands = commands(&mut client);
-        assert!(commands.len() >= 14, "{commands:?}");
+        assert!(commands.len() >= 17, "{commands:?}");
         for name in &commands {
             let docs = client.ok(&cmd!["COMMAND", "DOCS", name]);
             let docs = field(&docs, name);
@@ -53,6 +53,8 @@ fn assert_described(server: &Server) {
         for (words, keys) in [
             ("INFER.GENERATE chat 2 a b TEXT 2", "a:RO,access b:RO,access"),
             ("INFER.GENERATE chat 0 TEXT a", ""),
+            ("INFER.CHAT chat 2 a b MESSAGE user 2", "a:RO,access b:RO,access"),
+            ("INFER.CHAT chat 0 MESSAGE user a", ""),
             ("INFER.DETOKENIZE chat 1 a", "a:RO,access"),
             // Redis finds no key here; the handler refuses such a line before it looks at any.
             ("INFER.GENERATE chat many k", ""),
@@ -66,7 +68,14 @@ fn assert_described(server: &Server) {
         ] {
             assert_eq!(keys_and_flags(&mut client, words), keys, "{words}");
         }
-        for words in ["INFER.MODELS", "INFER.LOAD m /m", "INFER.EMBED embed 1 text", "INFER.TOKENIZE chat text"] {
+        for words in [
+            "INFER.MODELS",
+            "INFER.PS",
+            "INFER.CANCEL 1",
+            "INFER.LOAD m /m",
+            "INFER.EMBED embed 1 text",
+            "INFER.TOKENIZE chat text",
+        ] {
             client.refused(&line("COMMAND GETKEYS", words), "ERR", "no key arguments");
         }
         client.assert_in_step();
@@ -104,6 +113,9 @@ fn commands_are_in_the_categories_of_redis_itself() {
         ("infer.ingest", "@blocking @infer @slow @write"),
         ("infer.detokenize", "@blocking @infer @read @slow"),
         ("infer.generate", "@blocking @infer @read @slow"),
+        ("infer.chat", "@blocking @infer @read @slow"),
+        ("infer.ps", "@fast @infer"),
+        ("infer.cancel", "@fast @infer"),
         ("infer.search", "@blocking @infer @read @slow"),
         ("infer.rag", "@blocking @infer @read @slow"),
     ] {
@@ -142,6 +154,7 @@ fn every_option_in_the_documentation_is_known_to_its_command() {
         "INFER.TOKENIZESTORE k m t",
         "INFER.DETOKENIZE m 1 k",
         "INFER.GENERATE m 1 k",
+        "INFER.CHAT m 1 k",
         "INFER.EMBED m 1 t",
         "INFER.INDEX i EMBEDMODEL m GENMODEL m",
         "INFER.SEARCH i q",

@@ -15,6 +15,7 @@ fn waiting_commands() -> Vec<Cmd> {
         cmd!["INFER.TOKENIZESTORE", "k", "chat", "text"],
         cmd!["INFER.DETOKENIZE", "chat", 1, "q"],
         cmd!["INFER.GENERATE", "chat", 1, "q", "MAXTOKENS", 2],
+        cmd!["INFER.CHAT", "chat", 0, "MESSAGE", "user", "hi", "MAXTOKENS", 2],
         cmd!["INFER.EMBED", "embed", 1, "text"],
         cmd!["INFER.INGEST", "docs", "path", "text"],
         cmd!["INFER.SEARCH", "docs", "text"],

@@ -51,6 +51,9 @@ fn working_commands() -> Vec<Cmd> {
             1,
             "WITHSTATS"
         ],
+        cmd!["INFER.CHAT", "chat", 1, "k", "MESSAGE", "system", "s", "MESSAGE", "user", "u", "MAXTOKENS", 2, "TEMP", 0],
+        cmd!["INFER.PS"],
+        cmd!["INFER.CANCEL", 1],
         cmd!["INFER.EMBED", "embed", 2, "a", "b", "FORMAT", "VALUES", "DIM", 8, "NONORM", "PREFIX", "p"],
         cmd![
             "INFER.INDEX",

@@ -7,11 +7,14 @@
 #![cfg(test)]
 
 mod arguments;
+mod chat;
 mod command_table;
 mod contexts;
+mod details;
 mod embed;
 mod exports;
 mod faults;
+mod form;
 mod generate;
 mod harness;
 mod hostile;
@@ -23,6 +26,7 @@ mod logging;
 mod minilm;
 mod persistence;
 mod rag;
+mod requests;
 mod rights;
 mod sampling;
 mod secrets;

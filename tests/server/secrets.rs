@@ -42,6 +42,8 @@ fn commands(key: &str) -> Vec<Cmd> {
         cmd!["INFER.GENERATE", "chat", 1, key, "MAXTOKENS", 1],
         cmd!["INFER.GENERATE", "chat", 2, "a:tokens", key, "MAXTOKENS", 1],
         cmd!["INFER.GENERATE", "chat", 2, key, "a:tokens", "TEXT", "x", "MAXTOKENS", 1],
+        cmd!["INFER.CHAT", "chat", 1, key, "MESSAGE", "user", "x", "MAXTOKENS", 1],
+        cmd!["INFER.CHAT", "chat", 2, "a:tokens", key, "MESSAGE", "user", "x", "MAXTOKENS", 1],
         cmd!["INFER.INDEX", key, "EMBEDMODEL", "embed", "GENMODEL", "chat"],
         cmd!["INFER.INDEX", key, "EMBEDMODEL", "embed", "GENMODEL", "chat", "OVERLAP", 3],
         cmd!["INFER.INGEST", key, "a.txt", "the dog"],
@@ -113,6 +115,10 @@ fn lines_that_redis_finds_no_keys_in_are_no_way_around_the_rights() {
             let missing = alice.call(&cmd![name, "chat", count, "b:none"]).expect_err("not refused");
             assert_eq!(refusal, missing, "{name} {count}");
         }
+        let chat = |key| cmd!["INFER.CHAT", "chat", count, key, "MESSAGE", "user", "x"];
+        let refusal = alice.call(&chat("b:tokens")).expect_err("not refused");
+        assert!(["ERR", "NOPERM"].contains(&refusal.code.as_str()), "INFER.CHAT {count}: {refusal:?}");
+        assert_eq!(alice.call(&chat("b:none")), Err(refusal), "INFER.CHAT {count}");
     }
     // Words that look like another start of the keys are text.
     alice.ok(&cmd!["INFER.GENERATE", "chat", 1, "a:tokens", "TEXT", "1 b:tokens", "MAXTOKENS", 1]);

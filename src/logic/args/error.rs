@@ -94,6 +94,30 @@ pub enum ArgError {
         /// The argument.
         what: &'static str,
     },
+    /// A grammar or schema that cannot be used.
+    #[error("{option}: {problem}")]
+    BadForm {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it, in printable ASCII.
+        problem: String,
+    },
+    /// Two options that exclude each other.
+    #[error("{one} and {other} exclude each other")]
+    Exclusive {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A reply with more parts than a server should send.
+    #[error("{option} would make a reply of more than {max} numbers; lower it or MAXTOKENS")]
+    ReplyTooLarge {
+        /// The option.
+        option: &'static str,
+        /// The most numbers.
+        max: usize,
+    },
     /// A name that cannot be part of a key or a pattern.
     #[error("{what} must not contain control characters or braces, and must not be '*'")]
     BadName {
@@ -142,6 +166,15 @@ pub enum ArgError {
         /// The other.
         b: &'static str,
     },
+    /// More messages than a conversation may have.
+    #[error("the conversation has more than {max} messages")]
+    TooManyMessages {
+        /// How many it may have.
+        max: usize,
+    },
+    /// A conversation that the model is not asked to go on with.
+    #[error("the last message must have the role user: it is the one that is answered")]
+    LastNotFromUser,
     /// A value that is none of the option's words.
     #[error("{option} must be one of {allowed}")]
     BadWord {

@@ -1,14 +1,18 @@
 //! The arguments of each command as a struct that is valid once it exists: `parse` checks all there is to check without
 //! Redis and without a model.
 
+mod chat;
 mod embed;
+mod form;
 mod generate;
 mod index;
 mod load;
 mod rag;
 mod tokens;
 
+pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
+pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling};
@@ -31,7 +35,7 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 11] = [
+    const ALL: [Check; 12] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
         |args| Tokenize::parse(args).map(|_| ()),
@@ -43,13 +47,15 @@ mod tests {
         |args| Ingest::parse(args).map(|_| ()),
         |args| Search::parse(args).map(|_| ()),
         |args| Rag::parse(args).map(drop),
+        |args| Chat::parse(args).map(drop),
     ];
 
     /// Mostly words of the grammar, so that many lines get far.
     fn argument() -> impl Strategy<Value = Vec<u8>> {
         let words = "m 0 1 2 3 20 -1 0.5 1e99 nan TYPE AUTO GENERATE EMBED CTX PARALLEL WORKERS THREADS KVTYPE F16 Q8_0 \
              GPULAYERS POOLING MEAN NOMMAP MLOCK NOSPECIAL EX BLOB TEXT RAW MAXTOKENS TEMP TOPK TOPP MINP SEED STOP TIMEOUT \
-             WITHSTATS FORMAT FP32 VALUES DIM NONORM PREFIX EMBEDMODEL GENMODEL OVERLAP QUANT Q8 K WITHTEXT SYSTEM WITHSOURCES";
+             WITHSTATS FORMAT FP32 VALUES DIM NONORM PREFIX EMBEDMODEL GENMODEL OVERLAP QUANT Q8 K WITHTEXT SYSTEM WITHSOURCES \
+             MESSAGE user assistant";
         let words: Vec<Vec<u8>> = words.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
         prop_oneof![9 => prop::sample::select(words), 1 => prop::collection::vec(any::<u8>(), 0..6)]
     }

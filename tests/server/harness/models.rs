@@ -28,6 +28,9 @@ pub const SLOW: Model = Model {
     options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "1", "CTX", "16384"],
 };
 
+/// As [`CHAT`], with a chat template that knows no system messages and refuses two of one role in a row.
+pub const STRICT: Model = Model { name: "strict", file: &STRICT_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
+
 /// As [`CHAT`], but a base model, which has no chat template.
 pub const BASE: Model = Model { name: "base", file: &BASE_FILE, options: CHAT.options };
 
@@ -37,6 +40,16 @@ pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["W
 static CHAT_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let shape = LlamaShape { ctx_train: 2048, ..LlamaShape::default() };
     made("tiny-chat", |path| write_llama(path, &shape, 1).unwrap())
+});
+
+/// The part of the templates of Gemma and Mistral that raises errors.
+const STRICT_TEMPLATE: &str = "{% for message in messages %}{% if message.role == 'system' or (message.role == 'user') != \
+    (loop.index0 % 2 == 0) %}{{ raise_exception('roles must\r\nalternate') }}{% endif %}<|im_start|>\
+    {{ message.content }}<|im_end|>{% endfor %}";
+
+static STRICT_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = LlamaShape { chat_template: Some(STRICT_TEMPLATE.into()), ..LlamaShape::default() };
+    made("strict-chat", |path| write_llama(path, &shape, 1).unwrap())
 });
 
 static BASE_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
