@@ -219,11 +219,16 @@ impl Context {
         }
     }
 
+    /// Whether [`Context::copy_sequence`] works.
+    pub(super) fn can_copy(&self) -> bool {
+        self.model.can_rewind()
+    }
+
     /// Makes sequence `to` a copy of sequence `from`; `false` when the model's memory cannot.
     ///
     /// The next decode copies the whole buffer of the sequence, which is memory bandwidth, not computation.
     pub(super) fn copy_sequence(&mut self, from: u32, to: u32) -> bool {
-        if from.max(to) >= self.spec.sequences || !self.model.can_rewind() {
+        if from.max(to) >= self.spec.sequences || !self.can_copy() {
             return false;
         }
         let Some(memory) = self.memory() else {

@@ -66,6 +66,10 @@ impl Decoder for Alphabet {
         keep
     }
 
+    fn can_copy(&self) -> bool {
+        true
+    }
+
     fn clear(&mut self, _slot: SlotId) {}
 
     fn clear_all(&mut self) {}

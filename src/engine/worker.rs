@@ -58,10 +58,11 @@ impl<D: Decoder> Worker<D> {
         slots: usize,
         batch_tokens: usize,
     ) -> Self {
+        let can_copy = decoder.can_copy();
         Self {
             decoder,
             vocabulary,
-            scheduler: Scheduler::new(SchedLimits { slots, batch_tokens, step_budget: STEP_BUDGET }),
+            scheduler: Scheduler::new(SchedLimits { slots, batch_tokens, step_budget: STEP_BUDGET, can_copy }),
             running: (0..slots).map(|_| None).collect(),
             inbox,
             closed: false,
