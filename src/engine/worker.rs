@@ -167,7 +167,6 @@ impl<D: Decoder> Worker<D> {
     }
 
     fn decode(&mut self, plan: &Plan) {
-        let begun = Instant::now();
         let running = &self.running;
         let mut flags = plan
             .entries
@@ -175,8 +174,8 @@ impl<D: Decoder> Worker<D> {
             .filter_map(|e| running.get(e.slot.index())?.as_ref())
             .map(|r| Arc::clone(&r.job.ticket.cancelled));
         match self.decoder.decode(plan, &mut flags) {
-            Ok(Decoded::Done) => {
-                self.scheduler.complete(plan, begun.elapsed());
+            Ok(Decoded::Done(took)) => {
+                self.scheduler.complete(plan, took);
                 self.sample(plan);
             }
             Ok(Decoded::Aborted) => self.fail_batch(plan, &EngineError::Cancelled("while it ran")),
