@@ -413,6 +413,18 @@ fn texts_embedded_together_have_the_vectors_they_have_alone() {
 }
 
 #[test]
+fn a_query_does_not_wait_for_the_end_of_a_long_request() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, LoadOptions { workers: Some(1), threads: Some(1), ..options("embed") }).unwrap();
+    let text = "a b c d e f ".repeat(15);
+    let long = embed(&served, &vec![text.as_str(); 2000]);
+    let short = embed(&served, &["x"]);
+    short.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(long.try_recv().is_err(), "the long request was over before the short one");
+    assert_eq!(long.recv_timeout(PATIENCE).unwrap().unwrap().len(), 2000);
+}
+
+#[test]
 fn a_text_without_tokens_is_refused_by_its_position() {
     let engine = Engine::new(ENGINE);
     let served = load(&engine, options("embed")).unwrap();
