@@ -35,7 +35,7 @@ impl Embedder {
             // A panic drops the sinks, which answer their clients; the panic hook has logged the place.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 inbox.panic_if_asked();
-                self.serve(jobs);
+                self.serve(jobs, inbox);
             }));
         }
     }
@@ -54,7 +54,7 @@ impl Embedder {
         jobs
     }
 
-    fn serve(&mut self, jobs: Vec<EmbedJob>) {
+    fn serve(&mut self, jobs: Vec<EmbedJob>, inbox: &Inbox<EmbedJob>) {
         let (cancelled, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.ticket.is_cancelled());
         for job in cancelled {
             job.answer(Err(EngineError::Cancelled("before it began")));
@@ -66,7 +66,7 @@ impl Embedder {
         let flags: Vec<Arc<AtomicBool>> = jobs.iter().map(|job| Arc::clone(&job.ticket.cancelled)).collect();
         *self.abort.requests.lock().unwrap_or_else(PoisonError::into_inner) = flags;
         let texts: Vec<&[u32]> = jobs.iter().flat_map(|job| job.texts.iter().map(Vec::as_slice)).collect();
-        match self.embed(&texts) {
+        match self.embed(&texts, inbox) {
             Ok(vectors) => {
                 let mut vectors = vectors.into_iter();
                 for job in jobs {
@@ -75,7 +75,9 @@ impl Embedder {
                 }
             }
             Err(error) => {
-                log::error!("embedding {} texts failed: {error}", texts.len());
+                if !matches!(error, EngineError::Cancelled(_)) {
+                    log::error!("embedding {} texts failed: {error}", texts.len());
+                }
                 for job in jobs {
                     job.answer(Err(error.clone()));
                 }
@@ -84,13 +86,16 @@ impl Embedder {
     }
 
     /// One vector per text, in order.
-    fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn embed(&mut self, texts: &[&[u32]], inbox: &Inbox<EmbedJob>) -> Result<Vec<Vec<f32>>, EngineError> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
         let groups =
             pack(&lengths, self.batch_tokens, SEQUENCES as usize).map_err(|e| EngineError::Internal(e.to_string()))?;
         let mut vectors = vec![Vec::new(); texts.len()];
         for group in groups {
-            self.forward(texts, &group)?;
+            match self.forward(texts, &group)? {
+                Decoded::Done => {}
+                Decoded::Aborted => return Err(EngineError::Cancelled(inbox.stopping().unwrap_or("while it ran"))),
+            }
             for (sequence, &index) in (0_u32..).zip(&group) {
                 let vector = self
                     .context
@@ -104,7 +109,7 @@ impl Embedder {
         Ok(vectors)
     }
 
-    fn forward(&mut self, texts: &[&[u32]], group: &[usize]) -> Result<(), EngineError> {
+    fn forward(&mut self, texts: &[&[u32]], group: &[usize]) -> Result<Decoded, EngineError> {
         self.batch.clear();
         for (sequence, &index) in (0_u32..).zip(group) {
             for (position, &token) in (0_u32..).zip(texts.get(index).copied().unwrap_or_default()) {
@@ -112,10 +117,7 @@ impl Embedder {
             }
         }
         self.context.clear();
-        match self.context.decode(&mut self.batch)? {
-            Decoded::Done => Ok(()),
-            Decoded::Aborted => Err(EngineError::Cancelled("while it ran")),
-        }
+        self.context.decode(&mut self.batch)
     }
 }
 

@@ -19,6 +19,7 @@ mod hostile;
 mod index;
 mod info;
 mod isolation;
+mod lifecycle;
 mod load;
 mod logging;
 mod minilm;
