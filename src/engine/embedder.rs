@@ -170,7 +170,7 @@ impl Embedder {
         self.context.clear();
         match self.context.decode(&mut self.batch)? {
             Decoded::Done(_) => Ok(()),
-            Decoded::Aborted => Err(EngineError::Cancelled("while it ran")),
+            Decoded::Aborted => Err(EngineError::Cancelled(self.abort.stop.reason().unwrap_or("while it ran"))),
         }
     }
 

@@ -34,6 +34,15 @@ pub enum Listing {
     Ready(Arc<Served>),
 }
 
+/// What becomes of the requests of a model that is unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requests {
+    /// They are finished.
+    Finish,
+    /// They are answered with `CANCELLED` at once.
+    Cancel,
+}
+
 /// All models of the process.
 #[derive(Debug)]
 pub struct Engine {
@@ -108,9 +117,9 @@ impl Engine {
         Ok(served)
     }
 
-    /// Takes a model out of service; `done` is called when its running and queued requests are answered and its workers
-    /// have ended.
-    pub fn unload(self: &Arc<Self>, name: &str, done: Done<()>) {
+    /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
+    /// says, and its workers have ended.
+    pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
         let found = self.find(name);
         let served = match found {
             Ok(served) => served,
@@ -120,11 +129,16 @@ impl Engine {
             }
         };
         self.models().remove(name);
-        served.close();
+        if requests == Requests::Cancel {
+            served.cancel_all();
+        }
         self.spawn_loader(move || {
-            /// Requests in the queue are answered first; each may generate up to its limit.
+            /// Requests are answered first; each may generate up to its limit.
             const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-            served.join(Instant::now() + PATIENCE);
+            let deadline = Instant::now() + PATIENCE;
+            served.drain(deadline);
+            served.close();
+            served.join(deadline);
             drop(served);
             done(Ok(()));
         });
