@@ -29,6 +29,7 @@
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
 //! lock).
 
+mod catalogue;
 mod chat_template;
 mod constraint;
 mod context;
@@ -50,11 +51,12 @@ mod threads;
 mod trampoline;
 mod worker;
 
+pub use catalogue::Listing;
 pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
 pub use metrics::{Metrics, Percentiles};
 pub use model::{Purpose, Special};
-pub use registry::{Engine, EngineSettings, Listing};
+pub use registry::{Engine, EngineSettings};
 pub use served::Served;
 
 /// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.
