@@ -8,9 +8,11 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
+use super::budget::Share;
 use super::error::EngineError;
 use super::model::Model;
 use super::{llama_log, trampoline};
@@ -36,8 +38,8 @@ pub(super) struct ContextSpec {
 /// Result of a decode call that llama.cpp accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decoded {
-    /// Outputs are ready.
-    Done,
+    /// Outputs are ready, after this time of computing.
+    Done(Duration),
     /// The abort switch was thrown; the sequences of the batch are in an unknown state.
     Aborted,
 }
@@ -102,6 +104,7 @@ pub(super) struct Context {
     spec: ContextSpec,
     /// Keeps the weights alive for as long as `ptr`.
     model: Arc<Model>,
+    share: Share,
 }
 
 // SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
@@ -115,7 +118,12 @@ static CREATION: Mutex<()> = Mutex::new(());
 impl Context {
     /// # Errors
     /// `OOM` when llama.cpp cannot make the context; its own reason is in the text.
-    pub(super) fn new(model: Arc<Model>, spec: ContextSpec, abort: Arc<AbortSwitch>) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        model: Arc<Model>,
+        spec: ContextSpec,
+        abort: Arc<AbortSwitch>,
+        share: Share,
+    ) -> Result<Self, EngineError> {
         let params = params(&spec, &abort);
         llama_log::take_error();
         let created = {
@@ -130,7 +138,7 @@ impl Context {
                 spec.sequences, spec.context, model.name
             )));
         };
-        Ok(Self { ptr, abort, spec, model })
+        Ok(Self { ptr, abort, spec, model, share })
     }
 
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
@@ -153,7 +161,7 @@ impl Context {
         self.memory().is_some()
     }
 
-    /// Runs the model over `batch`.
+    /// Runs the model over `batch`, when there are CPUs for it.
     ///
     /// # Errors
     /// `INTERNAL` when the batch breaks a bound or llama.cpp refuses it.
@@ -177,11 +185,13 @@ impl Context {
             seq_id: sequence_ptrs.as_mut_ptr(),
             logits: batch.outputs.as_mut_ptr(),
         };
+        let _turn = self.share.take();
+        let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.
         let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) }?;
         match status {
-            0 => Ok(Decoded::Done),
+            0 => Ok(Decoded::Done(begun.elapsed())),
             2 => Ok(Decoded::Aborted),
             _ if self.abort.thrown() => Ok(Decoded::Aborted),
             status => Err(EngineError::Internal(format!("llama_decode returned {status} for {count} tokens"))),
@@ -219,11 +229,16 @@ impl Context {
         }
     }
 
+    /// Whether [`Context::copy_sequence`] works.
+    pub(super) fn can_copy(&self) -> bool {
+        self.model.can_rewind()
+    }
+
     /// Makes sequence `to` a copy of sequence `from`; `false` when the model's memory cannot.
     ///
     /// The next decode copies the whole buffer of the sequence, which is memory bandwidth, not computation.
     pub(super) fn copy_sequence(&mut self, from: u32, to: u32) -> bool {
-        if from.max(to) >= self.spec.sequences || !self.model.can_rewind() {
+        if from.max(to) >= self.spec.sequences || !self.can_copy() {
             return false;
         }
         let Some(memory) = self.memory() else {

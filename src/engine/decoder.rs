@@ -26,6 +26,9 @@ pub(super) trait Decoder: Send {
     /// many it holds: `keep`, or 0 when the model's memory cannot be cut there.
     fn reuse(&mut self, slot: SlotId, source: SlotId, keep: usize) -> usize;
 
+    /// Whether [`Decoder::reuse`] can take another slot as the source.
+    fn can_copy(&self) -> bool;
+
     /// Forgets what a slot holds.
     fn clear(&mut self, slot: SlotId);
 
@@ -111,6 +114,10 @@ impl Decoder for LlamaDecoder {
         }
         self.clear(slot);
         0
+    }
+
+    fn can_copy(&self) -> bool {
+        self.context.can_copy()
     }
 
     fn clear(&mut self, slot: SlotId) {

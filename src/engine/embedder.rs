@@ -113,7 +113,7 @@ impl Embedder {
         }
         self.context.clear();
         match self.context.decode(&mut self.batch)? {
-            Decoded::Done => Ok(()),
+            Decoded::Done(_) => Ok(()),
             Decoded::Aborted => Err(EngineError::Cancelled("while it ran")),
         }
     }

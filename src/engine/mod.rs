@@ -29,6 +29,7 @@
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
 //! lock).
 
+mod budget;
 mod catalogue;
 mod chat_template;
 mod constraint;

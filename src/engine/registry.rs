@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::budget::Budget;
 use super::catalogue::{Catalogue, Listing};
 use super::desk::Desk;
 use super::error::EngineError;
@@ -30,6 +31,7 @@ pub struct Engine {
     /// What was done since the engine was made.
     pub metrics: Arc<Metrics>,
     settings: EngineSettings,
+    budget: Arc<Budget>,
     models: Mutex<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
@@ -44,6 +46,7 @@ impl Engine {
         Arc::new(Self {
             metrics: Arc::default(),
             settings,
+            budget: Budget::new(settings.cpus),
             models: Mutex::default(),
             desk: Desk::new(settings.nice),
             stop: Arc::new(AtomicBool::new(false)),
@@ -72,8 +75,13 @@ impl Engine {
     fn load_now(&self, options: LoadOptions) -> Result<Served, EngineError> {
         let begun = Instant::now();
         let model = Model::load(&options, &self.stop)?;
-        let host =
-            Host { cpus: self.settings.cpus, nice: self.settings.nice, stop: &self.stop, metrics: &self.metrics };
+        let host = Host {
+            cpus: self.settings.cpus,
+            nice: self.settings.nice,
+            budget: &self.budget,
+            stop: &self.stop,
+            metrics: &self.metrics,
+        };
         let served = Served::start(model, options, host)?;
         log::info!(
             "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::budget::{Budget, Share};
 use super::constraint::{Constraint, Constraints};
 use super::context::{AbortSwitch, Context, ContextSpec};
 use super::decoder::LlamaDecoder;
@@ -80,6 +81,8 @@ pub(super) struct Host<'a> {
     pub cpus: u32,
     /// Nice value of its threads.
     pub nice: i32,
+    /// What it shares the CPUs by.
+    pub budget: &'a Arc<Budget>,
     /// Set when all work must end.
     pub stop: &'a Arc<AtomicBool>,
     pub metrics: &'a Arc<Metrics>,
@@ -114,17 +117,17 @@ impl Served {
             nice: host.nice,
             stop: Arc::clone(host.stop),
         };
+        let share = |urgent| Share::new(host.budget, layout.threads, urgent);
         let (context, workers) = match model.purpose {
             Purpose::Generation => {
                 let context = options.ctx.unwrap_or(limits::CTX_DEFAULT).min(trained);
-                (
-                    context,
-                    Workers::Generate(generate_pool(spec("infer-gen"), &model, &options, context, layout.threads)?),
-                )
+                let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false))?;
+                (context, Workers::Generate(pool))
             }
             Purpose::Embedding => {
                 let context = options.ctx.unwrap_or(EMBED_BATCH).min(trained);
-                (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
+                // Somebody waits for a search or a question to begin.
+                (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, share(true))?))
             }
         };
         Ok(Self {
@@ -301,21 +304,21 @@ fn generate_pool(
     model: &Arc<Model>,
     options: &LoadOptions,
     context: u32,
-    threads: u32,
+    share: Share,
 ) -> Result<Pool<GenerateJob>, EngineError> {
     let slots = options.slots();
     let context_spec = ContextSpec {
         context,
         sequences: slots,
         batch: PREFILL_BATCH.max(slots),
-        threads,
+        threads: share.threads(),
         kv_type: options.cache_type(),
         embedding: None,
     };
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
     let make = move || {
         let abort = abort_switch(&stop);
-        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;
         if !made.remembers() {
             return Err(EngineError::LoadFailed(format!(
                 "architecture '{}' does not generate token by token; try TYPE EMBED",
@@ -342,20 +345,20 @@ fn embed_pool(
     model: &Arc<Model>,
     options: &LoadOptions,
     context: u32,
-    threads: u32,
+    share: Share,
 ) -> Result<Pool<EmbedJob>, EngineError> {
     let context_spec = ContextSpec {
         context,
         sequences: embedder::SEQUENCES,
         batch: context.max(embedder::SEQUENCES),
-        threads,
+        threads: share.threads(),
         kv_type: KvType::F16,
         embedding: Some(options.pooling),
     };
     let (model, stop) = (Arc::clone(model), Arc::clone(&spec.stop));
     let make = move || {
         let abort = abort_switch(&stop);
-        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort))?;
+        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;
         if !made.pools() {
             return Err(EngineError::LoadFailed(format!(
                 "model '{}' names no pooling that makes a vector (a reranker makes a score); give POOLING MEAN, CLS or LAST",

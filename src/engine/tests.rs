@@ -53,7 +53,7 @@ impl Decoder for Alphabet {
             Fault::Panic => panic!("on purpose"),
         }
         self.last = plan.entries.iter().map(|entry| *entry.tokens.last().unwrap()).collect();
-        Ok(Decoded::Done)
+        Ok(Decoded::Done(Duration::from_millis(1)))
     }
 
     fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError> {
@@ -64,6 +64,10 @@ impl Decoder for Alphabet {
 
     fn reuse(&mut self, _slot: SlotId, _source: SlotId, keep: usize) -> usize {
         keep
+    }
+
+    fn can_copy(&self) -> bool {
+        true
     }
 
     fn clear(&mut self, _slot: SlotId) {}

@@ -58,10 +58,11 @@ impl<D: Decoder> Worker<D> {
         slots: usize,
         batch_tokens: usize,
     ) -> Self {
+        let can_copy = decoder.can_copy();
         Self {
             decoder,
             vocabulary,
-            scheduler: Scheduler::new(SchedLimits { slots, batch_tokens, step_budget: STEP_BUDGET }),
+            scheduler: Scheduler::new(SchedLimits { slots, batch_tokens, step_budget: STEP_BUDGET, can_copy }),
             running: (0..slots).map(|_| None).collect(),
             inbox,
             closed: false,
@@ -166,7 +167,6 @@ impl<D: Decoder> Worker<D> {
     }
 
     fn decode(&mut self, plan: &Plan) {
-        let begun = Instant::now();
         let running = &self.running;
         let mut flags = plan
             .entries
@@ -174,8 +174,8 @@ impl<D: Decoder> Worker<D> {
             .filter_map(|e| running.get(e.slot.index())?.as_ref())
             .map(|r| Arc::clone(&r.job.ticket.cancelled));
         match self.decoder.decode(plan, &mut flags) {
-            Ok(Decoded::Done) => {
-                self.scheduler.complete(plan, begun.elapsed());
+            Ok(Decoded::Done(took)) => {
+                self.scheduler.complete(plan, took);
                 self.sample(plan);
             }
             Ok(Decoded::Aborted) => self.fail_batch(plan, &EngineError::Cancelled("while it ran")),

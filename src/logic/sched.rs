@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use super::prefix::{self, Candidate, common_prefix};
 
-/// Prefill tokens a step may always take, however slow the machine: below this the fixed cost of
-/// a forward pass outweighs what is gained by making it shorter.
+/// Prefill tokens a step takes even if they do not fit the budget, as long as they fit [`LONG_STEP`]: below this the
+/// fixed cost of a forward pass outweighs what is gained by making it shorter.
 const MIN_PREFILL_TOKENS: usize = 16;
+
+/// The longest step for which a prompt is given [`MIN_PREFILL_TOKENS`], in step budgets. Estimates are wrong by some
+/// tens of percent, and no running answer is to wait for more than two budgets.
+const LONG_STEP: f64 = 1.5;
 
 /// Weight of the past in the running averages; a change of speed is followed in about five steps.
 const PAST_WEIGHT: f64 = 0.8;
@@ -43,12 +47,14 @@ pub struct SchedLimits {
     pub batch_tokens: usize,
     /// How long a step should take while some slot is generating.
     pub step_budget: Duration,
+    /// Whether a sequence can begin as a copy of another; if not, no request waits for what another one reads.
+    pub can_copy: bool,
 }
 
 /// The tokens of one forward pass. Pass the same value again to reuse its memory.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// At most one entry per slot: first the generating slots, then pieces of prompts.
+    /// At most one entry per slot, by slot: llama.cpp computes neighbouring sequences together only in this order.
     pub entries: Vec<PlanEntry>,
 }
 
@@ -118,6 +124,7 @@ pub struct Scheduler {
     slots: Vec<Slot>,
     batch_tokens: usize,
     step_budget: Duration,
+    can_copy: bool,
     speed: Speed,
     planned_decode: usize,
     planned_prefill: usize,
@@ -139,6 +146,7 @@ impl Scheduler {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             batch_tokens,
             step_budget: limits.step_budget,
+            can_copy: limits.can_copy,
             speed: Speed::default(),
             planned_decode: 0,
             planned_prefill: 0,
@@ -161,7 +169,7 @@ impl Scheduler {
         if u32::try_from(prompt.len()).is_err() {
             return None;
         }
-        let choice = prefix::choose(self.slots.iter().map(Slot::as_candidate), &prompt)?;
+        let choice = prefix::choose(self.slots.iter().map(Slot::as_candidate), &prompt, self.can_copy)?;
         let slot = self.slots.get_mut(choice.place)?;
         slot.state = State::Following { prompt, source: SlotId(choice.source), keep: choice.keep };
         self.clock += 1;
@@ -212,6 +220,7 @@ impl Scheduler {
         self.spare.truncate(self.slots.len());
         self.planned_decode = self.plan_decode(plan);
         self.planned_prefill = self.plan_prefill(plan);
+        plan.entries.sort_unstable_by_key(|entry| entry.slot.index());
     }
 
     /// One token for every generating slot; how many that are.
@@ -270,8 +279,12 @@ impl Scheduler {
         if generating == 0 {
             return room;
         }
-        let affordable = self.speed.prefill_tokens_within(self.step_budget);
-        affordable.max(MIN_PREFILL_TOKENS).max(prefilling).min(room)
+        let budget = self.step_budget.as_secs_f64();
+        let decode = self.speed.decode_seconds;
+        let affordable = self.speed.prefill_tokens(budget - decode);
+        // Where decoding alone takes about a budget or longer, reading may take half as long as decoding.
+        let least = self.speed.prefill_tokens((budget * LONG_STEP - decode).max(decode / 2.0));
+        affordable.max(least.min(MIN_PREFILL_TOKENS)).max(prefilling).min(room)
     }
 
     /// Takes note that `plan`, the last one planned, was run in `elapsed`.
@@ -410,14 +423,12 @@ impl Speed {
         self.prefill_tokens = self.prefill_tokens * PAST_WEIGHT + prefill as f64;
     }
 
-    /// Prefill tokens that fit into a step of `budget` beside the decode tokens; 0 while nothing
-    /// is known.
-    fn prefill_tokens_within(&self, budget: Duration) -> usize {
+    /// Prefill tokens that are read in `seconds`; 0 while nothing is known.
+    fn prefill_tokens(&self, seconds: f64) -> usize {
         if self.prefill_tokens == 0.0 {
             return 0;
         }
-        let left = (budget.as_secs_f64() - self.decode_seconds).max(0.0);
-        let tokens = left * self.prefill_tokens / self.prefill_seconds;
+        let tokens = seconds.max(0.0) * self.prefill_tokens / self.prefill_seconds;
         // The cast saturates when prefill took no measurable time.
         tokens as usize
     }

@@ -26,6 +26,7 @@ mod load;
 mod logging;
 mod minilm;
 mod persistence;
+mod program;
 mod rag;
 mod requests;
 mod rights;
