@@ -19,7 +19,7 @@ pub fn debug(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     if !args.required("subcommand")?.eq_ignore_ascii_case(b"PANIC") {
         return Err(Failure::err("the only subcommand of INFER.DEBUG is PANIC"));
     }
-    let name = args.name("model")?;
+    let name = args.model("model")?;
     args.end()?;
     engine()?.find(name)?.panic_next();
     Ok(Outcome::Reply(Value::OK))

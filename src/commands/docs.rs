@@ -106,6 +106,7 @@ pub const COMMANDS: &[Command] = &[
             .optional(),
             Argument::word(c"no-mmap", c"NOMMAP").optional(),
             Argument::word(c"mlock", c"MLOCK").optional(),
+            Argument::word(c"default", c"DEFAULT").optional(),
         ]],
     },
     Command {

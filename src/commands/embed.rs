@@ -28,7 +28,7 @@ pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let has = served.model.facts.embedding_dim as usize;
     let dim = request.dim.map_or(has, |dim| dim as usize);
     if dim > has {
-        return Err(EngineError::TooManyDimensions { name: request.model.to_owned(), asked: dim, has }.into());
+        return Err(EngineError::TooManyDimensions { name: served.model.name.clone(), asked: dim, has }.into());
     }
     let numbers = dim.saturating_mul(request.texts.len());
     if request.format == EmbedFormat::Values && numbers > limits::REPLY_ELEMENTS_MAX {

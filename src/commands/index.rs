@@ -28,19 +28,19 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
             "CTXLIMIT",
             format!(
                 "MAXTOKENS {asked} is more than the {reads} tokens that model '{}' reads at once",
-                request.embed_model
+                embedder.model.name
             ),
         ));
     }
     if !generator.model.has_template() {
         return Err(Failure::err(format!(
             "model '{}' has no usable chat template, which INFER.RAG needs; use an instruct model as GENMODEL",
-            request.gen_model
+            generator.model.name
         )));
     }
     let settings = IndexSettings {
-        embed_model: request.embed_model.to_owned(),
-        gen_model: request.gen_model.to_owned(),
+        embed_model: embedder.model.name.clone(),
+        gen_model: generator.model.name.clone(),
         embedder: embedder.embedder_fingerprint(),
         dim: embedder.model.facts.embedding_dim,
         max_tokens: request.max_tokens,

@@ -11,7 +11,7 @@ use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.LOAD path | INFER.LOAD name path [TYPE AUTO|GENERATE|EMBED] [CTX n] [PARALLEL n] [WORKERS n|AUTO] [THREADS n|AUTO]
-[KVTYPE F16|Q8_0] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [NOMMAP] [MLOCK] */
+[KVTYPE F16|Q8_0] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [NOMMAP] [MLOCK] [DEFAULT] */
 /// Loads a GGUF file; the client waits until the model can be used, other clients do not.
 pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let options = LoadOptions::parse(args)?;

@@ -13,7 +13,9 @@ use crate::redis_api::reply::{Failure, Value};
 /// All models, loading and ready, in the order of their names.
 pub fn models(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     Args::new("INFER.MODELS", args).end()?;
-    let models = engine()?.list().iter().map(|(name, listing)| Value::Map(summary(name, listing))).collect();
+    let engine = engine()?;
+    let defaults = engine.defaults();
+    let models = engine.list().iter().map(|(name, listing)| Value::Map(summary(name, listing, &defaults))).collect();
     Ok(Outcome::Reply(Value::Array(models)))
 }
 
@@ -21,16 +23,18 @@ pub fn models(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 /// Everything known about one model.
 pub fn model(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let ModelName { name } = ModelName::parse(args)?;
-    let found = engine()?.list().into_iter().find(|(listed, _)| listed == name);
-    let (name, listing) = found.ok_or_else(|| EngineError::NoModel(name.to_owned()))?;
-    let mut fields = summary(&name, &listing);
+    let engine = engine()?;
+    let name = engine.real_name(name)?;
+    let found = engine.list().into_iter().find(|(listed, _)| *listed == name);
+    let (name, listing) = found.ok_or(EngineError::NoModel(name))?;
+    let mut fields = summary(&name, &listing, &engine.defaults());
     if let Listing::Ready(served) = &listing {
         fields.extend(details(served));
     }
     Ok(Outcome::Reply(Value::Map(fields)))
 }
 
-fn summary(name: &str, listing: &Listing) -> Vec<(&'static str, Value)> {
+fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static str, Value)> {
     let (kind, state, options): (_, _, &LoadOptions) = match listing {
         Listing::Loading(options, _) => (options.kind.name(), "loading", options),
         Listing::Ready(served) => (served.model.purpose.name(), "ready", &served.options),
@@ -43,7 +47,11 @@ fn summary(name: &str, listing: &Listing) -> Vec<(&'static str, Value)> {
     ];
     match listing {
         Listing::Loading(_, since) => fields.push(("loading_seconds", Value::Double(since.elapsed().as_secs_f64()))),
-        Listing::Ready(served) => fields.push(("requests", Value::from(served.requests()))),
+        Listing::Ready(served) => {
+            let default = if defaults.iter().any(|listed| listed == name) { "yes" } else { "no" };
+            fields.push(("default", Value::from(default)));
+            fields.push(("requests", Value::from(served.requests())));
+        }
     }
     fields
 }

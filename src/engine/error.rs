@@ -7,6 +7,12 @@ pub enum EngineError {
     /// No model answers to this name.
     #[error("no model '{0}' is loaded; INFER.MODELS lists the loaded ones, INFER.LOAD loads one")]
     NoModel(String),
+    /// No model is there to answer to `*`.
+    #[error("no model{} is loaded that could answer to '*'; INFER.LOAD loads one", .needs.map_or_else(String::new, |needs| format!(" for {needs}")))]
+    NoDefault {
+        /// What the command needs a model for; `None` when any model will do.
+        needs: Option<&'static str>,
+    },
     /// The model is still being loaded.
     #[error("model '{0}' is still loading; INFER.MODELS shows its state")]
     ModelLoading(String),
@@ -139,7 +145,7 @@ impl EngineError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoModel(_) => "NOMODEL",
+            Self::NoModel(_) | Self::NoDefault { .. } => "NOMODEL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } => "QUEUEFULL",

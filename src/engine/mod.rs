@@ -30,6 +30,7 @@
 //! lock).
 
 mod budget;
+mod catalogue;
 mod chat_template;
 mod constraint;
 mod context;
@@ -52,11 +53,12 @@ mod threads;
 mod trampoline;
 mod worker;
 
+pub use catalogue::Listing;
 pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
 pub use metrics::{Metrics, Percentiles};
 pub use model::{Purpose, Special};
-pub use registry::{Engine, EngineSettings, Listing, Requests};
+pub use registry::{Engine, EngineSettings, Requests};
 pub use served::Served;
 
 /// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.

@@ -1,12 +1,12 @@
 //! The models by name: loading, finding, unloading, and the end of everything.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
+use super::catalogue::{Catalogue, Listing};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
@@ -25,15 +25,6 @@ pub struct EngineSettings {
     pub cpus: u32,
 }
 
-/// One line of `INFER.MODELS`.
-#[derive(Debug, Clone)]
-pub enum Listing {
-    /// Being loaded, since this moment.
-    Loading(LoadOptions, Instant),
-    /// In service.
-    Ready(Arc<Served>),
-}
-
 /// What becomes of the requests of a model that is unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
@@ -50,7 +41,7 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     settings: EngineSettings,
     budget: Arc<Budget>,
-    models: Mutex<BTreeMap<String, Listing>>,
+    models: Mutex<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
     stop: Arc<AtomicBool>,
@@ -75,14 +66,10 @@ impl Engine {
     /// Loads a model on a thread of its own; `done` is called when it is in service, or with the reason why not.
     pub fn load(self: &Arc<Self>, options: LoadOptions, done: Done<()>) {
         let name = options.name.clone();
-        {
-            let mut models = self.models();
-            if models.contains_key(&name) {
-                drop(models);
-                done(Err(EngineError::NameTaken(name)));
-                return;
-            }
-            models.insert(name.clone(), Listing::Loading(options.clone(), Instant::now()));
+        let reserved = self.models().reserve(&options);
+        if let Err(error) = reserved {
+            done(Err(error));
+            return;
         }
         // Whatever happens to the thread, the name does not stay taken.
         let mut loading = Loading { engine: Arc::clone(self), name, ready: None };
@@ -128,7 +115,7 @@ impl Engine {
                 return;
             }
         };
-        self.models().remove(name);
+        self.models().remove(&served.model.name);
         if requests == Requests::Cancel {
             served.cancel_all();
         }
@@ -147,11 +134,7 @@ impl Engine {
     /// # Errors
     /// `NOMODEL`, or `MODELLOADING` while it is on its way.
     pub fn find(&self, name: &str) -> Result<Arc<Served>, EngineError> {
-        match self.models().get(name) {
-            Some(Listing::Ready(served)) => Ok(Arc::clone(served)),
-            Some(Listing::Loading(..)) => Err(EngineError::ModelLoading(name.to_owned())),
-            None => Err(EngineError::NoModel(name.to_owned())),
-        }
+        self.models().find(name, None)
     }
 
     /// A model that was loaded for `purpose`.
@@ -159,7 +142,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::find`], or that the model is of the other kind.
     pub fn find_for(&self, name: &str, purpose: Purpose) -> Result<Arc<Served>, EngineError> {
-        let served = self.find(name)?;
+        let served = self.models().find(name, Some(purpose))?;
         served.require(purpose)?;
         Ok(served)
     }
@@ -167,7 +150,21 @@ impl Engine {
     /// All models in the order of their names.
     #[must_use]
     pub fn list(&self) -> Vec<(String, Listing)> {
-        self.models().iter().map(|(name, listing)| (name.clone(), listing.clone())).collect()
+        self.models().list()
+    }
+
+    /// The names of the models that answer to `*`, one for each purpose that there is a model for.
+    #[must_use]
+    pub fn defaults(&self) -> Vec<String> {
+        self.models().defaults()
+    }
+
+    /// The model behind `*`, any other name as it is.
+    ///
+    /// # Errors
+    /// `NOMODEL` or `MODELLOADING` when nothing answers to `*`.
+    pub fn real_name(&self, name: &str) -> Result<String, EngineError> {
+        self.models().real_name(name)
     }
 
     /// Runs `task` off the main thread. A task that cannot run is dropped.
@@ -182,11 +179,7 @@ impl Engine {
     pub fn stop(&self, deadline: Instant) -> bool {
         self.stop.store(true, Ordering::Release);
         self.desk.close();
-        let models = std::mem::take(&mut *self.models());
-        let served: Vec<Arc<Served>> = models
-            .into_values()
-            .filter_map(|listing| if let Listing::Ready(served) = listing { Some(served) } else { None })
-            .collect();
+        let served = self.models().take();
         for served in &served {
             served.close();
         }
@@ -198,7 +191,7 @@ impl Engine {
         ended & threads::join_until(loaders, deadline)
     }
 
-    fn models(&self) -> MutexGuard<'_, BTreeMap<String, Listing>> {
+    fn models(&self) -> MutexGuard<'_, Catalogue> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,7 +220,7 @@ impl Drop for Loading {
         let mut models = self.engine.models();
         match self.ready.take() {
             Some(served) if !self.engine.stop.load(Ordering::Acquire) => {
-                models.insert(std::mem::take(&mut self.name), Listing::Ready(served));
+                models.admit(&self.name, served);
             }
             Some(served) => {
                 served.close();

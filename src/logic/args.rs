@@ -100,6 +100,14 @@ impl<'a> Args<'a> {
         Ok(name)
     }
 
+    /// The next argument as the name of a loaded model, or [`DEFAULT_MODEL`].
+    ///
+    /// # Errors
+    /// As [`Args::name`].
+    pub fn model(&mut self, what: &'static str) -> Result<&'a str, ArgError> {
+        model_name(what, self.required(what)?)
+    }
+
     /// The next argument as a decimal integer from `min` to `max`.
     ///
     /// # Errors
@@ -281,10 +289,25 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), ArgError> {
     if name.len() > limits::NAME_MAX {
         return Err(ArgError::TooLong { what, max: limits::NAME_MAX });
     }
-    if name == "*" || name.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
+    if name == DEFAULT_MODEL || name.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
         return Err(ArgError::BadName { what });
     }
     Ok(())
+}
+
+/// What commands may write instead of a model's name: the default model.
+pub const DEFAULT_MODEL: &str = "*";
+
+/// The name of a loaded model, or [`DEFAULT_MODEL`].
+///
+/// # Errors
+/// As [`utf8`] and [`check_name`].
+pub fn model_name<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a str, ArgError> {
+    let name = utf8(what, bytes, limits::NAME_MAX)?;
+    if name != DEFAULT_MODEL {
+        check_name(what, name)?;
+    }
+    Ok(name)
 }
 
 /// A client's bytes as an error may repeat them: at most 32 printable ASCII characters without quotes.

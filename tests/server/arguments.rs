@@ -110,7 +110,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.EMBED embed 5 t", "count is 5, but the number of arguments after it is 1"),
         // Names and empty texts.
         ("INFER.MODEL _", "model name must not be empty"),
-        ("INFER.MODEL *", "must not be '*'"),
+        ("INFER.MODEL {m}", "must not contain control characters or braces"),
         ("INFER.LOAD a{b} /m", "must not contain control characters or braces"),
         ("INFER.LOAD m _", "path must not be empty"),
         ("INFER.GENERATE chat 0 TEXT _", "TEXT must not be empty"),

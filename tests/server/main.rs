@@ -10,6 +10,7 @@ mod arguments;
 mod chat;
 mod command_table;
 mod contexts;
+mod default_model;
 mod details;
 mod embed;
 mod exports;

@@ -60,6 +60,16 @@ fn only_non_empty_text_refuses_the_empty_text() {
 }
 
 #[test]
+fn a_model_can_be_named_by_a_star() {
+    let model = |bytes: &[u8]| one(bytes, |args| args.model("model").map(str::to_owned));
+    for good in ["*", "a", "**"] {
+        assert_eq!(model(good.as_bytes()).unwrap(), good);
+    }
+    assert_eq!(model(b"{*}"), Err(ArgError::BadName { what: "model" }));
+    assert_eq!(model(b"\xff"), Err(ArgError::NotUtf8 { what: "model", offset: 0 }));
+}
+
+#[test]
 fn names_follow_the_rule_for_names() {
     let name = |bytes: &[u8]| one(bytes, |args| args.name("name").map(str::to_owned));
     for good in ["a", "llama-3.1 8B", "一", "**", &"x".repeat(128)] {

@@ -25,7 +25,7 @@ impl<'a> Chat<'a> {
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.CHAT", args);
-        let (model, keys) = (args.name("model name")?, args.keys()?);
+        let (model, keys) = (args.model("model name")?, args.keys()?);
         let mut parsed = Self { model, keys, messages: Vec::new(), options: GenerateOptions::default() };
         loop {
             if args.repeated("MESSAGE") {

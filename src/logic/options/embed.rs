@@ -49,7 +49,7 @@ impl<'a> Embed<'a> {
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.EMBED", args);
-        let model = args.name("model name")?;
+        let model = args.model("model name")?;
         let given = args.counted("count", limits::EMBED_COUNT_MIN, limits::EMBED_COUNT_MAX)?;
         let texts = given.iter().map(|bytes| utf8("text", bytes, limits::TEXT_MAX)).collect::<Result<_, _>>()?;
         let mut parsed = Self { model, texts, format: EmbedFormat::Fp32, dim: None, normalize: true, prefix: None };

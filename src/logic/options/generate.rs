@@ -194,7 +194,7 @@ impl<'a> Generate<'a> {
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.GENERATE", args);
         let mut parsed = Self {
-            model: args.name("model name")?,
+            model: args.model("model name")?,
             keys: args.keys()?,
             text: None,
             blob: None,

@@ -63,8 +63,8 @@ impl<'a> CreateIndex<'a> {
             (limits::CHUNK_TOKENS_DEFAULT, limits::OVERLAP_DEFAULT, Quant::Q8);
         while let Some(option) = args.option()? {
             match option.as_str() {
-                "EMBEDMODEL" => embed_model = Some(args.name("EMBEDMODEL")?),
-                "GENMODEL" => gen_model = Some(args.name("GENMODEL")?),
+                "EMBEDMODEL" => embed_model = Some(args.model("EMBEDMODEL")?),
+                "GENMODEL" => gen_model = Some(args.model("GENMODEL")?),
                 "MAXTOKENS" => {
                     max_tokens = args.integer("MAXTOKENS", limits::CHUNK_TOKENS_MIN, limits::CHUNK_TOKENS_MAX)?
                 }

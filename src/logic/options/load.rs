@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::logic::args::{ArgError, Args, check_name, non_empty, utf8};
+use crate::logic::args::{ArgError, Args, check_name, model_name, non_empty, utf8};
 use crate::logic::limits;
 
 /// What a model is for.
@@ -104,6 +104,8 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// `MLOCK`: keep the weights from being swapped out.
     pub mlock: bool,
+    /// `DEFAULT`: also answers to `*`, though another model was loaded first.
+    pub default: bool,
 }
 
 impl LoadOptions {
@@ -140,6 +142,7 @@ impl LoadOptions {
                 "POOLING" => parsed.pooling = Some(args.word("POOLING", &Pooling::ALL, Pooling::name)?),
                 "NOMMAP" => parsed.mmap = false,
                 "MLOCK" => parsed.mlock = true,
+                "DEFAULT" => parsed.default = true,
                 _ => return Err(option.unknown()),
             }
         }
@@ -174,6 +177,7 @@ impl LoadOptions {
             pooling: None,
             mmap: true,
             mlock: false,
+            default: false,
         }
     }
 }
@@ -192,7 +196,7 @@ fn name_from(path: &str) -> Result<&str, ArgError> {
     Ok(stem)
 }
 
-/// `INFER.MODEL name`.
+/// `INFER.MODEL name`; the name may be `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelName<'a> {
     /// The model.
@@ -209,9 +213,7 @@ impl<'a> ModelName<'a> {
         let [name] = args else {
             return Err(ArgError::NotOne { what: WHAT });
         };
-        let name = utf8(WHAT, name, limits::NAME_MAX)?;
-        check_name(WHAT, name)?;
-        Ok(Self { name })
+        Ok(Self { name: model_name(WHAT, name)? })
     }
 }
 
@@ -231,7 +233,7 @@ impl<'a> Unload<'a> {
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.UNLOAD", args);
-        let mut parsed = Self { name: args.name("model name")?, force: false };
+        let mut parsed = Self { name: args.model("model name")?, force: false };
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "FORCE" => parsed.force = true,
@@ -271,7 +273,7 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "m p mlock type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
+        let line = "m p mlock default type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
         let expected = LoadOptions {
             kind: ModelKind::Embed,
             ctx: Some(512),
@@ -283,6 +285,7 @@ mod tests {
             pooling: Some(Pooling::Cls),
             mmap: false,
             mlock: true,
+            default: true,
             ..LoadOptions::new("m", "p")
         };
         assert_eq!(load(line), Ok(expected));
@@ -301,6 +304,7 @@ mod tests {
             ("KVTYPE F32", "KVTYPE must be one of F16, Q8_0"),
             ("POOLING MAX", "POOLING must be one of MEAN, CLS, LAST"),
             ("MLOCK MLOCK", "option MLOCK is given twice"),
+            ("DEFAULT default", "option DEFAULT is given twice"),
             ("CTX 64 ctx 64", "option CTX is given twice"),
             ("MMAP", "unknown option 'MMAP'"),
             ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),
@@ -341,6 +345,7 @@ mod tests {
             let error = with_words(line, |args| ModelName::parse(args).map(|_| ())).unwrap_err();
             assert_eq!(error.to_string(), "wrong number of arguments: exactly one is taken, the model name");
         }
-        assert!(with_words("*", |args| ModelName::parse(args).is_err()));
+        assert_eq!(with_words("*", |args| ModelName::parse(args).map(|parsed| parsed.name == "*")), Ok(true));
+        assert!(with_words("{m}", |args| ModelName::parse(args).is_err()));
     }
 }

@@ -21,7 +21,7 @@ impl<'a> Tokenize<'a> {
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.TOKENIZE", args);
-        let mut parsed = Self { model: args.name("model name")?, text: args.text("text")?, special: true };
+        let mut parsed = Self { model: args.model("model name")?, text: args.text("text")?, special: true };
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "NOSPECIAL" => parsed.special = false,
@@ -54,7 +54,7 @@ impl<'a> TokenizeStore<'a> {
         let mut args = Args::new("INFER.TOKENIZESTORE", args);
         let mut parsed = Self {
             key: args.required("key")?,
-            model: args.name("model name")?,
+            model: args.model("model name")?,
             text: args.text("text")?,
             expire: None,
         };
@@ -89,7 +89,7 @@ impl<'a> Detokenize<'a> {
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.DETOKENIZE", args);
-        let mut parsed = Self { model: args.name("model name")?, keys: args.keys()?, blob: None };
+        let mut parsed = Self { model: args.model("model name")?, keys: args.keys()?, blob: None };
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "BLOB" => parsed.blob = Some(args.required("BLOB")?),
