@@ -113,13 +113,13 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: c"infer.unload",
         summary: c"Takes a model out of service when its requests are answered",
-        complexity: c"O(N) where N is the number of tokens its requests still generate",
+        complexity: c"O(N) where N is the number of tokens its requests still generate; O(1) with FORCE",
         since: FIRST,
-        arity: 2,
+        arity: -2,
         tips: c"",
         categories: "admin dangerous slow blocking",
         keys: &[],
-        arguments: &[&[Argument::text(c"name")]],
+        arguments: &[&[Argument::text(c"name"), Argument::word(c"force", c"FORCE").optional()]],
     },
     Command {
         name: c"infer.models",

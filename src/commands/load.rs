@@ -4,7 +4,8 @@ use redis_module::Context;
 
 use super::runtime::engine;
 use super::waiting::block;
-use crate::logic::options::{LoadOptions, ModelName};
+use crate::engine::{EngineError, Requests};
+use crate::logic::options::{LoadOptions, Unload};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
@@ -26,13 +27,16 @@ pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     Ok(Outcome::Pending)
 }
 
-/* INFER.UNLOAD name */
-/// Takes a model out of service; answers when its requests are answered and its memory is free.
+/* INFER.UNLOAD name [FORCE] */
+/// Takes a model out of service; answers when its requests are answered and its memory is free. FORCE ends the requests.
 pub fn unload(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
-    let ModelName { name } = ModelName::parse(args)?;
+    let Unload { name, force } = Unload::parse(args)?;
     refuse_blocking(ctx, "INFER.UNLOAD")?;
     let engine = engine()?;
     let pending = block(ctx, "INFER.UNLOAD")?;
-    engine.unload(name, Box::new(move |unloaded| pending.finish(unloaded.map(|()| Value::OK).map_err(Failure::from))));
+    let done = Box::new(move |unloaded: Result<(), EngineError>| {
+        pending.finish(unloaded.map(|()| Value::OK).map_err(Failure::from));
+    });
+    engine.unload(name, if force { Requests::Cancel } else { Requests::Finish }, done);
     Ok(Outcome::Pending)
 }

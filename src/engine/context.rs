@@ -15,6 +15,7 @@ use llama_cpp_sys_2 as sys;
 use super::budget::Share;
 use super::error::EngineError;
 use super::model::Model;
+use super::stop::Stop;
 use super::{llama_log, trampoline};
 use crate::logic::options::{KvType, Pooling};
 
@@ -47,15 +48,15 @@ pub(super) enum Decoded {
 /// Ends a running decode call: thrown when nobody waits for its result any more.
 #[derive(Debug, Default)]
 pub(super) struct AbortSwitch {
-    /// The whole engine stops.
-    pub stop: Arc<AtomicBool>,
+    /// All work of the model ends.
+    pub stop: Stop,
     /// Cancel flags of the requests in the running batch.
     pub requests: Mutex<Vec<Arc<AtomicBool>>>,
 }
 
 impl AbortSwitch {
     fn thrown(&self) -> bool {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.reason().is_some() {
             return true;
         }
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +190,9 @@ impl Context {
         let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.
-        let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) }?;
+        let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) };
+        llama_log::set_quiet(false);
+        let status = status?;
         match status {
             0 => Ok(Decoded::Done(begun.elapsed())),
             2 => Ok(Decoded::Aborted),
@@ -301,7 +304,11 @@ impl Drop for Context {
 extern "C" fn on_abort_check(switch: *mut c_void) -> bool {
     // SAFETY: `switch` is the `AbortSwitch` that the context keeps alive.
     let switch = unsafe { &*switch.cast::<AbortSwitch>() };
-    switch.thrown()
+    let thrown = switch.thrown();
+    if thrown {
+        llama_log::set_quiet(true);
+    }
+    thrown
 }
 
 fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_params {

@@ -2,9 +2,10 @@
 //!
 //! llama.cpp logs from any thread, and continues a line with level CONT, so each thread gathers its own line. What
 //! llama.cpp calls information (hundreds of lines per load) is debug here. The first error of a thread is kept: it is
-//! the reason that a failed load gives no other way, and later lines only say that it failed.
+//! the reason that a failed load gives no other way, and later lines only say that it failed. A decode call that is
+//! aborted on request ends with several errors; these are debug too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,6 +13,7 @@ use llama_cpp_sys_2::{GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_
 
 thread_local! {
     static LINE: RefCell<(log::Level, String)> = const { RefCell::new((log::Level::Debug, String::new())) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
     static FIRST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -24,6 +26,11 @@ pub(super) fn install() {
 /// The first error that llama.cpp logged on this thread since the last call.
 pub(super) fn take_error() -> Option<String> {
     FIRST_ERROR.with_borrow_mut(Option::take)
+}
+
+/// From now on, errors of this thread are expected (`true`) or for whoever runs the server (`false`).
+pub(super) fn set_quiet(quiet: bool) {
+    QUIET.set(quiet);
 }
 
 extern "C" fn on_log(level: ggml_log_level, text: *const c_char, _user_data: *mut c_void) {
@@ -41,6 +48,7 @@ fn append(level: ggml_log_level, text: &str) {
     LINE.with_borrow_mut(|(line_level, line)| {
         if level != GGML_LOG_LEVEL_CONT {
             *line_level = match level {
+                _ if QUIET.get() => log::Level::Debug,
                 GGML_LOG_LEVEL_ERROR => log::Level::Error,
                 GGML_LOG_LEVEL_WARN => log::Level::Warn,
                 _ => log::Level::Debug,
@@ -70,6 +78,16 @@ mod tests {
         append(GGML_LOG_LEVEL_CONT, "read it\n");
         assert_eq!(take_error().as_deref(), Some("cannot read it"));
         assert_eq!(take_error(), None);
+    }
+
+    #[test]
+    fn an_expected_error_is_no_reason() {
+        set_quiet(true);
+        append(GGML_LOG_LEVEL_ERROR, "failed to decode\n");
+        set_quiet(false);
+        assert_eq!(take_error(), None);
+        append(GGML_LOG_LEVEL_ERROR, "no memory\n");
+        assert_eq!(take_error().as_deref(), Some("no memory"));
     }
 
     #[test]

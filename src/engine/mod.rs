@@ -17,11 +17,11 @@
 //! - *A client leaves while its request waits or runs.* One atomic flag per request, set by the main thread, read
 //!   before the request starts, before each step, and inside a step by llama.cpp's abort callback when every request of
 //!   the batch has it set.
-//! - *A model is unloaded while requests come in.* The name disappears first; requests that already hold the model are
-//!   answered, by its workers while they drain the queue or by `Served::generate` once the queue is closed. The weights
-//!   go with the last holder.
-//! - *The server stops.* One flag ends all steps through the abort callbacks; the workers answer what they hold and
-//!   end; threads that take longer than the deadline are left behind.
+//! - *A model is unloaded while requests come in.* The name disappears first; its queue is closed when no request has a
+//!   place any more, also none that is still at a desk. The weights go with the last holder.
+//! - *A model is unloaded by force, or the server stops.* A flag (`stop`) ends all steps through the abort callbacks; the
+//!   workers answer what they hold and what is queued, and end. When the server stops, threads that take longer than the
+//!   deadline are left behind.
 //! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as
 //!   there are idle workers.
 //!
@@ -47,6 +47,7 @@ mod pool;
 mod registry;
 mod sampler;
 mod served;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -58,7 +59,7 @@ pub use error::EngineError;
 pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
 pub use metrics::{Metrics, Percentiles};
 pub use model::{Purpose, Special};
-pub use registry::{Engine, EngineSettings};
+pub use registry::{Engine, EngineSettings, Requests};
 pub use served::Served;
 
 /// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use super::error::EngineError;
 use super::job::Permit;
+use super::stop::Stop;
 use super::threads;
 
 /// The worker's end of a pool.
@@ -31,7 +32,7 @@ impl<J> Clone for Inbox<J> {
 struct Shared {
     /// Workers that wait for a job. A busy worker leaves them theirs.
     idle: AtomicUsize,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     taken: Arc<AtomicUsize>,
     panic_next: AtomicBool,
 }
@@ -68,9 +69,9 @@ impl<J> Inbox<J> {
         }
     }
 
-    /// Whether all work must end now.
-    pub(super) fn stopping(&self) -> bool {
-        self.shared.stop.load(Ordering::Relaxed)
+    /// Why all work must end now, if it must.
+    pub(super) fn stopping(&self) -> Option<&'static str> {
+        self.shared.stop.reason()
     }
 
     /// The test hook: panics once after [`Pool::panic_next`].
@@ -107,7 +108,7 @@ pub(super) struct PoolSpec {
     /// Nice value of the threads.
     pub nice: i32,
     /// Set when all work must end.
-    pub stop: Arc<AtomicBool>,
+    pub stop: Stop,
 }
 
 impl<J: Send + 'static> Pool<J> {
@@ -122,7 +123,7 @@ impl<J: Send + 'static> Pool<J> {
         serve: impl Fn(W, Inbox<J>) + Send + Sync + 'static,
     ) -> Result<Self, EngineError> {
         let (sender, jobs) = unbounded();
-        let shared = Arc::new(Shared { stop: Arc::clone(&spec.stop), ..Shared::default() });
+        let shared = Arc::new(Shared { stop: spec.stop, ..Shared::default() });
         let inbox = Inbox { jobs, shared: Arc::clone(&shared) };
         let pool = Self {
             name: spec.model,

@@ -28,6 +28,15 @@ pub struct EngineSettings {
     pub model_dir: Option<PathBuf>,
 }
 
+/// What becomes of the requests of a model that is unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requests {
+    /// They are finished.
+    Finish,
+    /// They are answered with `CANCELLED` at once.
+    Cancel,
+}
+
 /// All models of the process.
 #[derive(Debug)]
 pub struct Engine {
@@ -115,9 +124,9 @@ impl Engine {
         Ok(served)
     }
 
-    /// Takes a model out of service; `done` is called when its running and queued requests are answered and its workers
-    /// have ended.
-    pub fn unload(self: &Arc<Self>, name: &str, done: Done<()>) {
+    /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
+    /// says, and its workers have ended.
+    pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
         if self.models().forget_failed(name) {
             done(Ok(()));
             return;
@@ -131,11 +140,16 @@ impl Engine {
             }
         };
         self.models().remove(&served.model.name);
-        served.close();
+        if requests == Requests::Cancel {
+            served.cancel_all();
+        }
         self.spawn_loader(move || {
-            /// Requests in the queue are answered first; each may generate up to its limit.
+            /// Requests are answered first; each may generate up to its limit.
             const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-            served.join(Instant::now() + PATIENCE);
+            let deadline = Instant::now() + PATIENCE;
+            served.drain(deadline);
+            served.close();
+            served.join(deadline);
             drop(served);
             done(Ok(()));
         });

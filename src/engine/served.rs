@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Share};
 use super::constraint::{Constraint, Constraints};
@@ -14,6 +14,7 @@ use super::job::{EmbedJob, GenerateJob, Permit};
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
+use super::stop::Stop;
 use super::worker::Worker;
 use crate::logic::limits;
 use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
@@ -22,6 +23,9 @@ use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
 const PREFILL_BATCH: u32 = 512;
 /// Tokens of one forward pass of an embedding model, when its own limit is larger.
 const EMBED_BATCH: u32 = 2048;
+
+/// How often a model that is unloaded is asked whether it has requests.
+const DRAIN_CHECK: Duration = Duration::from_millis(5);
 
 /// Worker threads of a model and compute threads of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,7 @@ pub struct Served {
     pub context: u32,
     workers: Workers,
     constraints: Constraints,
+    stop: Stop,
     metrics: Arc<Metrics>,
 }
 
@@ -109,13 +114,14 @@ impl Served {
                 "CTX {asked} is more than the {trained} tokens this model was trained for"
             )));
         }
+        let stop = Stop::of_model(host.stop);
         let spec = |purpose| PoolSpec {
             model: model.name.clone(),
             thread_prefix: purpose,
             workers: layout.workers,
             per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
             nice: host.nice,
-            stop: Arc::clone(host.stop),
+            stop: stop.clone(),
         };
         let share = |urgent| Share::new(host.budget, layout.threads, urgent);
         let (context, workers) = match model.purpose {
@@ -136,6 +142,7 @@ impl Served {
             layout,
             context,
             workers,
+            stop,
             constraints: Constraints::default(),
             metrics: Arc::clone(host.metrics),
         })
@@ -252,6 +259,14 @@ impl Served {
         Ok(())
     }
 
+    /// Waits until nobody holds a place, for a model that nobody can find any more; not longer than until all work is to
+    /// end.
+    pub(super) fn drain(&self, deadline: Instant) {
+        while self.requests() > 0 && self.stop.reason().is_none() && Instant::now() < deadline {
+            std::thread::sleep(DRAIN_CHECK);
+        }
+    }
+
     /// Takes no more requests; what is queued is still answered.
     pub(super) fn close(&self) {
         match &self.workers {
@@ -260,7 +275,14 @@ impl Served {
         }
     }
 
-    /// Waits for the workers after [`Served::close`].
+    /// Takes no more requests, and answers those that wait and run with `CANCELLED`.
+    pub(super) fn cancel_all(&self) {
+        // In this order: a worker that ends drains the queue, and nothing comes into it afterwards.
+        self.close();
+        self.stop.end_model();
+    }
+
+    /// Waits for the workers after [`Served::close`] or [`Served::cancel_all`].
     pub(super) fn join(&self, deadline: Instant) -> bool {
         match &self.workers {
             Workers::Generate(pool) => pool.join(deadline),
@@ -295,8 +317,8 @@ fn check_options(options: &LoadOptions, purpose: Purpose) -> Result<(), EngineEr
     Ok(())
 }
 
-fn abort_switch(stop: &Arc<AtomicBool>) -> Arc<AbortSwitch> {
-    Arc::new(AbortSwitch { stop: Arc::clone(stop), ..AbortSwitch::default() })
+fn abort_switch(stop: &Stop) -> Arc<AbortSwitch> {
+    Arc::new(AbortSwitch { stop: stop.clone(), ..AbortSwitch::default() })
 }
 
 fn generate_pool(
@@ -315,7 +337,7 @@ fn generate_pool(
         kv_type: options.cache_type(),
         embedding: None,
     };
-    let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), Arc::clone(&spec.stop));
+    let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), spec.stop.clone());
     let make = move || {
         let abort = abort_switch(&stop);
         let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;
@@ -355,7 +377,7 @@ fn embed_pool(
         kv_type: KvType::F16,
         embedding: Some(options.pooling),
     };
-    let (model, stop) = (Arc::clone(model), Arc::clone(&spec.stop));
+    let (model, stop) = (Arc::clone(model), spec.stop.clone());
     let make = move || {
         let abort = abort_switch(&stop);
         let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;

@@ -13,7 +13,8 @@ use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, Ticket};
 use super::pool::{Pool, PoolSpec};
-use super::registry::{Engine, EngineSettings};
+use super::registry::{Engine, EngineSettings, Requests};
+use super::stop::Stop;
 use super::worker::Worker;
 use super::{Purpose, Served, Special};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, Pooling};
@@ -91,19 +92,19 @@ impl Vocabulary for Letters {
 struct Fake {
     pool: Pool<GenerateJob>,
     steps: Arc<Mutex<Vec<Vec<usize>>>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Fake {
     fn start(slots: u32, fault: Fault) -> Self {
-        let (steps, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
+        let (steps, stop) = (Arc::new(Mutex::default()), Stop::default());
         let spec = PoolSpec {
             model: "fake".to_owned(),
             thread_prefix: "test-gen",
             workers: 1,
             per_worker: slots,
             nice: 0,
-            stop: Arc::clone(&stop),
+            stop: stop.clone(),
         };
         let log = Arc::clone(&steps);
         let make = move || Ok(Alphabet { log: Arc::clone(&log), last: Vec::new(), logits: Vec::new(), fault });
@@ -225,7 +226,7 @@ fn closing_a_pool_answers_what_is_queued_and_ends_its_threads() {
 #[test]
 fn stopping_answers_every_request_with_cancelled() {
     let fake = Fake::start(1, Fault::None);
-    fake.stop.store(true, Ordering::Relaxed);
+    fake.stop.end_model();
     let (_, answers) = fake.ask("a", max_tokens(1_000_000));
     fake.pool.close();
     assert_eq!(answers.recv_timeout(PATIENCE).unwrap().unwrap_err().code(), "CANCELLED");
@@ -413,6 +414,18 @@ fn texts_embedded_together_have_the_vectors_they_have_alone() {
 }
 
 #[test]
+fn a_query_does_not_wait_for_the_end_of_a_long_request() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, LoadOptions { workers: Some(1), threads: Some(1), ..options("embed") }).unwrap();
+    let text = "a b c d e f ".repeat(15);
+    let long = embed(&served, &vec![text.as_str(); 2000]);
+    let short = embed(&served, &["x"]);
+    short.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(long.try_recv().is_err(), "the long request was over before the short one");
+    assert_eq!(long.recv_timeout(PATIENCE).unwrap().unwrap().len(), 2000);
+}
+
+#[test]
 fn a_text_without_tokens_is_refused_by_its_position() {
     let engine = Engine::new(ENGINE);
     let served = load(&engine, options("embed")).unwrap();
@@ -445,12 +458,38 @@ fn unloading_answers_running_requests_and_forgets_the_name() {
     let served = load(&engine, options("chat")).unwrap();
     let running = generate(&served, vec![1, 2, 3], greedy(max_tokens(20)));
     let (done, unloaded) = channel();
-    engine.unload("chat", Box::new(move |result| done.send(result).unwrap()));
+    engine.unload("chat", Requests::Finish, Box::new(move |result| done.send(result).unwrap()));
     assert_eq!(engine.find("chat").unwrap_err().code(), "NOMODEL");
     unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
     answer(&running);
     let late = generate(&served, vec![1], max_tokens(1)).recv_timeout(PATIENCE).unwrap();
     assert_eq!(late.unwrap_err().code(), "CANCELLED");
+}
+
+#[test]
+fn a_forced_unload_cancels_what_waits_and_runs() {
+    let engine = Engine::new(ENGINE);
+    for name in ["chat", "embed"] {
+        let served = load(&engine, LoadOptions { workers: Some(1), ..options(name) }).unwrap();
+        let text = "text ".repeat(80);
+        let (generating, embedding): (Vec<_>, Vec<_>) = match name {
+            "chat" => ((0..20).map(|_| generate(&served, vec![1; 200], max_tokens(200))).collect(), vec![]),
+            _ => (vec![], (0..20).map(|_| embed(&served, &[text.as_str(); 100])).collect()),
+        };
+        let (done, unloaded) = channel();
+        engine.unload(name, Requests::Cancel, Box::new(move |result| done.send(result).unwrap()));
+        unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
+        let generated = generating.iter().map(|answers| answers.try_recv().unwrap().map(drop));
+        let outcomes: Vec<_> =
+            generated.chain(embedding.iter().map(|answers| answers.try_recv().unwrap().map(drop))).collect();
+        // The first ones may have been finished.
+        let cancelled = EngineError::Cancelled("the model was unloaded").to_string();
+        assert_eq!(outcomes[19].as_ref().unwrap_err().to_string(), cancelled);
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            assert_eq!(error.to_string(), cancelled);
+        }
+        assert_eq!(served.requests(), 0);
+    }
 }
 
 #[test]

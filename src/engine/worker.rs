@@ -75,8 +75,8 @@ impl<D: Decoder> Worker<D> {
     pub(super) fn run(mut self) {
         loop {
             self.admit();
-            if self.inbox.stopping() {
-                self.stop();
+            if let Some(reason) = self.inbox.stopping() {
+                self.stop(reason);
                 return;
             }
             if self.is_idle() {
@@ -99,12 +99,15 @@ impl<D: Decoder> Worker<D> {
     /// Takes requests while slots are free. Waits only when there is nothing else to do.
     fn admit(&mut self) {
         while !self.closed && self.scheduler.free_slots() > 0 {
-            match if self.is_idle() { self.inbox.wait() } else { self.inbox.poll() } {
-                Next::Job(job) if self.inbox.stopping() => fail(job, EngineError::Cancelled("the server is stopping")),
-                Next::Job(job) if job.ticket.is_cancelled() => fail(job, EngineError::Cancelled("before it began")),
-                Next::Job(job) => self.start(job),
-                Next::Nothing => return,
-                Next::Closed => self.closed = true,
+            let next = if self.is_idle() { self.inbox.wait() } else { self.inbox.poll() };
+            match (next, self.inbox.stopping()) {
+                (Next::Job(job), Some(reason)) => fail(job, EngineError::Cancelled(reason)),
+                (Next::Job(job), None) if job.ticket.is_cancelled() => {
+                    fail(job, EngineError::Cancelled("before it began"))
+                }
+                (Next::Job(job), None) => self.start(job),
+                (Next::Nothing, _) => return,
+                (Next::Closed, _) => self.closed = true,
             }
         }
     }
@@ -178,7 +181,10 @@ impl<D: Decoder> Worker<D> {
                 self.scheduler.complete(plan, took);
                 self.sample(plan);
             }
-            Ok(Decoded::Aborted) => self.fail_batch(plan, &EngineError::Cancelled("while it ran")),
+            Ok(Decoded::Aborted) => {
+                let reason = self.inbox.stopping().unwrap_or("while it ran");
+                self.fail_batch(plan, &EngineError::Cancelled(reason));
+            }
             Err(error) => {
                 log::error!("a batch of {} requests failed: {error}", plan.entries.len());
                 self.fail_batch(plan, &error);
@@ -233,14 +239,14 @@ impl<D: Decoder> Worker<D> {
         self.decoder.clear_all();
     }
 
-    fn stop(mut self) {
+    fn stop(mut self, reason: &'static str) {
         for place in &mut self.running {
             if let Some(running) = place.take() {
-                running.finish(Err(EngineError::Cancelled("the server is stopping")));
+                running.finish(Err(EngineError::Cancelled(reason)));
             }
         }
         while let Next::Job(job) = self.inbox.poll() {
-            fail(job, EngineError::Cancelled("the server is stopping"));
+            fail(job, EngineError::Cancelled(reason));
         }
     }
 }

@@ -1,54 +1,31 @@
-//! Which texts share a forward pass when many are embedded.
+//! Which texts share the next forward pass when several requests have texts to embed.
 
-use thiserror::Error;
+/// A text: the request's place in the list, and the text's place in the request.
+pub type Place = (usize, usize);
 
-/// Why texts cannot be packed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PackError {
-    /// A text does not fit into a forward pass even alone.
-    #[error(
-        "text {index} has {tokens} tokens, more than the {max_tokens} of one forward pass: shorten it or load the model with a larger CTX"
-    )]
-    TooLong {
-        /// Which text, counted from 0.
-        index: usize,
-        /// Its length.
-        tokens: usize,
-        /// The limit.
-        max_tokens: usize,
-    },
-}
-
-/// Groups the texts of `lengths` tokens into forward passes of at most `max_tokens` tokens and
-/// `max_sequences` texts (0 is taken as 1). Each index is in exactly one group.
+/// The texts of the next pass, of at most `max_tokens` tokens and `max_sequences` texts (0 is taken as 1). `requests`
+/// holds the lengths of the texts that each still has, none above `max_tokens`.
 ///
-/// Attention costs the square of the tokens of a pass, so a short text is cheaper among short ones
-/// than beside a long one: texts of similar length go together, the longest first.
-///
-/// # Errors
-/// When a text is longer than `max_tokens`.
-pub fn pack(lengths: &[usize], max_tokens: usize, max_sequences: usize) -> Result<Vec<Vec<usize>>, PackError> {
-    let mut order: Vec<(usize, usize)> = lengths.iter().copied().zip(0..).collect();
-    if let Some(&(tokens, index)) = order.iter().find(|(tokens, _)| *tokens > max_tokens) {
-        return Err(PackError::TooLong { index, tokens, max_tokens });
-    }
-    order.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut room = 0;
-    for (tokens, index) in order {
-        match groups.last_mut() {
-            Some(group) if tokens <= room && group.len() < max_sequences => {
-                group.push(index);
+/// Each request gives its first text, then each its second, as long as there is room: a short query does not wait for
+/// the end of a long document. The first request always gives one.
+pub fn next_pass(requests: &[Vec<usize>], max_tokens: usize, max_sequences: usize) -> Vec<Place> {
+    let mut pass: Vec<Place> = Vec::new();
+    let mut room = max_tokens;
+    let rounds = requests.iter().map(Vec::len).max().unwrap_or(0);
+    for text in 0..rounds {
+        let before = pass.len();
+        for (request, lengths) in requests.iter().enumerate() {
+            let Some(&tokens) = lengths.get(text) else { continue };
+            if tokens <= room && pass.len() < max_sequences.max(1) {
+                pass.push((request, text));
                 room -= tokens;
             }
-            _ => {
-                groups.push(vec![index]);
-                room = max_tokens - tokens;
-            }
+        }
+        if pass.len() == before {
+            break;
         }
     }
-    Ok(groups)
+    pass
 }
 
 #[cfg(test)]
@@ -57,46 +34,51 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nothing_to_pack_is_no_group() {
-        assert_eq!(pack(&[], 10, 10), Ok(vec![]));
+    fn nothing_to_embed_is_an_empty_pass() {
+        assert_eq!(next_pass(&[], 10, 10), []);
+        assert_eq!(next_pass(&[vec![]], 10, 10), []);
     }
 
     #[test]
-    fn similar_lengths_share_a_pass() {
-        assert_eq!(pack(&[2, 9, 3, 8], 20, 2), Ok(vec![vec![1, 3], vec![2, 0]]));
+    fn a_short_request_shares_the_pass_of_a_long_one() {
+        assert_eq!(next_pass(&[vec![4, 4, 4], vec![2]], 10, 8), [(0, 0), (1, 0), (0, 1)]);
     }
 
     #[test]
     fn a_pass_ends_at_its_tokens() {
-        assert_eq!(pack(&[5, 5, 5], 10, 8), Ok(vec![vec![0, 1], vec![2]]));
+        assert_eq!(next_pass(&[vec![5, 5, 5]], 10, 8), [(0, 0), (0, 1)]);
+        assert_eq!(next_pass(&[vec![6], vec![5], vec![4]], 10, 8), [(0, 0), (2, 0)]);
     }
 
     #[test]
     fn a_pass_ends_at_its_sequences() {
-        assert_eq!(pack(&[1, 1, 1], 10, 2), Ok(vec![vec![0, 1], vec![2]]));
-    }
-
-    #[test]
-    fn a_text_longer_than_a_pass_is_refused() {
-        let error = pack(&[1, 11], 10, 8).unwrap_err();
-        assert_eq!(error, PackError::TooLong { index: 1, tokens: 11, max_tokens: 10 });
+        assert_eq!(next_pass(&[vec![1, 1, 1]], 10, 2), [(0, 0), (0, 1)]);
+        assert_eq!(next_pass(&[vec![1, 1]], 10, 0), [(0, 0)]);
     }
 
     proptest! {
         #[test]
-        fn each_text_is_in_one_group_within_the_limits(
-            lengths in proptest::collection::vec(0_usize..=50, 0..60),
+        fn passes_stay_within_the_limits_and_end_with_every_text_embedded_once(
+            requests in proptest::collection::vec(proptest::collection::vec(0_usize..=50, 0..12), 0..12),
             max_tokens in 50_usize..200,
             max_sequences in 1_usize..10,
         ) {
-            let groups = pack(&lengths, max_tokens, max_sequences).unwrap();
-            for group in &groups {
-                prop_assert!((1..=max_sequences).contains(&group.len()));
-                prop_assert!(group.iter().map(|&i| lengths[i]).sum::<usize>() <= max_tokens);
+            let mut left = requests;
+            while left.iter().any(|request| !request.is_empty()) {
+                // The oldest request is the first.
+                let pass = next_pass(&left, max_tokens, max_sequences);
+                prop_assert!((1..=max_sequences).contains(&pass.len()));
+                prop_assert!(pass.iter().map(|&(request, text)| left[request][text]).sum::<usize>() <= max_tokens);
+                let oldest = left.iter().position(|request| !request.is_empty());
+                prop_assert_eq!(Some(pass[0]), oldest.map(|request| (request, 0)));
+                for (request, lengths) in left.iter_mut().enumerate() {
+                    let mut text = 0;
+                    lengths.retain(|_| {
+                        text += 1;
+                        !pass.contains(&(request, text - 1))
+                    });
+                }
             }
-            let mut all: Vec<usize> = groups.concat();
-            all.sort_unstable();
-            prop_assert!(all.into_iter().eq(0..lengths.len()));
         }
     }
 }

@@ -23,9 +23,10 @@
 //!
 //! * *Finish against timeout, disconnect, CLIENT KILL, CLIENT UNBLOCK.* Redis decides on the main thread. If the
 //!   client goes first, our private data stays alive with the handle, `on_reply` is not called, and the late
-//!   answer is freed in `on_free`. If the finish was handled first, Redis has forgotten the timeout. A finish
-//!   that is queued but not handled yet counts as "client goes first"; it writes the same private data pointer
-//!   that is already there, so a callback that reads the pointer meanwhile sees the right one.
+//!   answer is freed in `on_free`. If the finish was handled first, Redis has forgotten the timeout. When the finish
+//!   is queued but not handled yet, the answer wins over a timeout and CLIENT UNBLOCK, which does nothing although it
+//!   returns 1; the client goes first if it is lost or unblocked with ERROR. The finish writes the same private data
+//!   pointer that is already there, so a callback that reads the pointer meanwhile sees the right one.
 //! * *Slot.* Written by the finisher before `UnblockClient`, read in `on_reply` after Redis took the handle from
 //!   its queue; Redis' queue mutex orders the two. The `Mutex` around it only satisfies the compiler.
 //! * *A handler that blocks and then fails or panics.* Its `PendingReply` is dropped before `entry::dispatch`

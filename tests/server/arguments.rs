@@ -21,7 +21,8 @@ fn wrong_arguments_are_refused_with_the_reason() {
         // Too few and too many.
         ("INFER.LOAD", "wrong number of arguments"),
         ("INFER.UNLOAD", "wrong number of arguments"),
-        ("INFER.UNLOAD a b", "wrong number of arguments"),
+        ("INFER.UNLOAD a b", "unknown option 'B'"),
+        ("INFER.UNLOAD a FORCE force", "option FORCE is given twice"),
         ("INFER.MODEL", "wrong number of arguments"),
         ("INFER.MODELS x", "wrong number of arguments"),
         ("INFER.TOKENIZE chat", "wrong number of arguments"),

@@ -73,6 +73,7 @@ fn assert_described(server: &Server) {
             "INFER.PS",
             "INFER.CANCEL 1",
             "INFER.LOAD m /m",
+            "INFER.UNLOAD m",
             "INFER.EMBED embed 1 text",
             "INFER.TOKENIZE chat text",
         ] {
@@ -150,6 +151,7 @@ fn every_option_in_the_documentation_is_known_to_its_command() {
     // The shortest line of each command that has options.
     for words in [
         "INFER.LOAD m /m",
+        "INFER.UNLOAD m",
         "INFER.TOKENIZE m t",
         "INFER.TOKENIZESTORE k m t",
         "INFER.DETOKENIZE m 1 k",

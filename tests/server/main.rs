@@ -23,6 +23,7 @@ mod hostile;
 mod index;
 mod info;
 mod isolation;
+mod lifecycle;
 mod load;
 mod logging;
 mod minilm;

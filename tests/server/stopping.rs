@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Refusal, SLOW, Server, cmd, eventually, module};
+use crate::harness::{CHAT, Client, EMBED, SLOW, Server, cmd, eventually, module};
 
 /// A client whose request runs and would go on for minutes.
 fn generating(server: &Server) -> (Client, i64) {
@@ -13,53 +13,6 @@ fn generating(server: &Server) -> (Client, i64) {
     client.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 16_000]);
     eventually("the request is accepted", || server.requests("slow") > 0);
     (client, id)
-}
-
-#[test]
-fn client_kill_ends_the_work_of_the_client() {
-    let server = Server::with(&[SLOW]);
-    let (mut client, id) = generating(&server);
-    assert_eq!(server.client().ok(&cmd!["CLIENT", "KILL", "ID", id]), Value::Int(1));
-    assert_eq!(client.receive().unwrap_err().code, Refusal::LOST);
-    eventually("nothing is left of the request", || server.requests("slow") == 0);
-}
-
-#[test]
-fn client_unblock_answers_cancelled_and_ends_the_work() {
-    let server = Server::with(&[SLOW]);
-    for mode in [&[][..], &["TIMEOUT"]] {
-        let (mut client, id) = generating(&server);
-        assert_eq!(server.client().ok(&cmd!["CLIENT", "UNBLOCK", id, mode]), Value::Int(1));
-        let refusal = client.receive().unwrap_err();
-        assert_eq!(refusal.code, "CANCELLED");
-        assert!(refusal.text.contains("INFER.GENERATE was cancelled by CLIENT UNBLOCK"), "{}", refusal.text);
-        client.assert_in_step();
-        eventually("nothing is left of the request", || server.requests("slow") == 0);
-    }
-}
-
-#[test]
-fn client_unblock_error_answers_as_redis_does_and_ends_the_work() {
-    let server = Server::with(&[SLOW]);
-    let (mut client, id) = generating(&server);
-    assert_eq!(server.client().ok(&cmd!["CLIENT", "UNBLOCK", id, "ERROR"]), Value::Int(1));
-    assert_eq!(client.receive().unwrap_err().code, "UNBLOCKED");
-    client.assert_in_step();
-    eventually("nothing is left of the request", || server.requests("slow") == 0);
-}
-
-#[test]
-fn a_request_that_waits_can_be_ended_before_it_begins() {
-    let server = Server::with(&[SLOW]);
-    let (running, _) = generating(&server);
-    let mut waiting = server.client();
-    let id = waiting.id();
-    waiting.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "me too", "MAXTOKENS", 10]);
-    eventually("both are accepted", || server.requests("slow") == 2);
-    server.client().ok(&cmd!["CLIENT", "UNBLOCK", id]);
-    assert_eq!(waiting.receive().unwrap_err().code, "CANCELLED");
-    drop(running);
-    eventually("both places are free", || server.requests("slow") == 0);
 }
 
 #[test]
@@ -124,13 +77,4 @@ fn the_module_can_be_unloaded_and_loaded_again() {
         client.ok(&cmd!["INFER.SEARCH", "docs", "the cat"]);
     }
     server.assert_alive();
-}
-
-#[test]
-fn the_module_is_not_unloaded_under_a_running_request() {
-    let server = Server::with(&[SLOW]);
-    let (client, _) = generating(&server);
-    server.client().refused(&cmd!["MODULE", "UNLOAD", "infer"], "ERR", "");
-    assert_eq!(server.requests("slow"), 1);
-    drop(client);
 }

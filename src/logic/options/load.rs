@@ -200,7 +200,7 @@ fn name_from(path: &str) -> Result<&str, ArgError> {
     Ok(stem)
 }
 
-/// `INFER.UNLOAD name`, `INFER.MODEL name`; the name may be `*`.
+/// `INFER.MODEL name`; the name may be `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelName<'a> {
     /// The model.
@@ -218,6 +218,33 @@ impl<'a> ModelName<'a> {
             return Err(ArgError::NotOne { what: WHAT });
         };
         Ok(Self { name: model_name(WHAT, name)? })
+    }
+}
+
+/// `INFER.UNLOAD name [FORCE]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unload<'a> {
+    /// The model.
+    pub name: &'a str,
+    /// `FORCE`: end its requests instead of finishing them.
+    pub force: bool,
+}
+
+impl<'a> Unload<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.UNLOAD", args);
+        let mut parsed = Self { name: args.model("model name")?, force: false };
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "FORCE" => parsed.force = true,
+                _ => return Err(option.unknown()),
+            }
+        }
+        Ok(parsed)
     }
 }
 
@@ -300,6 +327,21 @@ mod tests {
         assert_eq!(load(b"\xff"), Err(ArgError::NotUtf8 { what: "path", offset: 0 }));
         assert_eq!(load(&[b'x'; 4097]), Err(ArgError::TooLong { what: "path", max: 4096 }));
         assert_eq!(load(&[b'x'; 4096]), Ok(()));
+    }
+
+    #[test]
+    fn unloading_waits_unless_it_is_forced() {
+        for (line, force) in [("m", false), ("m force", true)] {
+            assert_eq!(with_words(line, |args| Unload::parse(args).map(|parsed| parsed.force)), Ok(force));
+        }
+        for (line, text) in [
+            ("", "wrong number of arguments for 'INFER.UNLOAD' command: model name is missing"),
+            ("''", "model name must not be empty"),
+            ("m NOW", "unknown option 'NOW'"),
+            ("m FORCE FORCE", "option FORCE is given twice"),
+        ] {
+            assert_eq!(with_words(line, |args| Unload::parse(args).map(|_| ())).unwrap_err().to_string(), text);
+        }
     }
 
     #[test]

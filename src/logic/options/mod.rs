@@ -16,7 +16,7 @@ pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Ingest, Quant, Search};
-pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling};
+pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};
 pub use rag::Rag;
 pub use startup::models_at_start;
 pub use tokens::{Detokenize, Tokenize, TokenizeStore};
@@ -37,9 +37,10 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 12] = [
+    const ALL: [Check; 13] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
+        |args| Unload::parse(args).map(|_| ()),
         |args| Tokenize::parse(args).map(|_| ()),
         |args| TokenizeStore::parse(args).map(|_| ()),
         |args| Detokenize::parse(args).map(drop),
@@ -57,7 +58,7 @@ mod tests {
         let words = "m 0 1 2 3 20 -1 0.5 1e99 nan TYPE AUTO GENERATE EMBED CTX PARALLEL WORKERS THREADS KVTYPE F16 Q8_0 \
              GPULAYERS POOLING MEAN NOMMAP MLOCK NOSPECIAL EX BLOB TEXT RAW MAXTOKENS TEMP TOPK TOPP MINP SEED STOP TIMEOUT \
              WITHSTATS FORMAT FP32 VALUES DIM NONORM PREFIX EMBEDMODEL GENMODEL OVERLAP QUANT Q8 K WITHTEXT SYSTEM WITHSOURCES \
-             MESSAGE user assistant";
+             MESSAGE user assistant FORCE";
         let words: Vec<Vec<u8>> = words.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
         prop_oneof![9 => prop::sample::select(words), 1 => prop::collection::vec(any::<u8>(), 0..6)]
     }
@@ -68,7 +69,7 @@ mod tests {
             let text = parse(&[]).unwrap_err().to_string();
             assert!(text.starts_with("wrong number of arguments"), "{number}: {text}");
         }
-        for parse in &ALL[2..] {
+        for parse in &ALL[3..] {
             parse(&[b"m"]).unwrap_err();
         }
     }

@@ -90,6 +90,13 @@ impl Client {
         self.connection.send_packed_command(&command.get_packed_command()).unwrap();
     }
 
+    /// As [`Client::send`], several at once: the server runs them without doing anything else in between.
+    #[track_caller]
+    pub fn send_together(&mut self, commands: &[Cmd]) {
+        let bytes: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+        self.connection.send_packed_command(&bytes).unwrap();
+    }
+
     /// The next reply.
     #[track_caller]
     pub fn receive(&mut self) -> Result<Value, Refusal> {

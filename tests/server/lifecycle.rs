@@ -1,0 +1,384 @@
+//! Every way to end a request from outside, in each of the states it can be in: the work stops, its place is free, the
+//! client has exactly one reply, and nobody hangs.
+
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use crate::harness::{Client, Refusal, SLOW, Server, array, cmd, eventually, field, int, text};
+
+/// What a request is doing when it is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It stands behind another one.
+    Queued,
+    /// Its prompt is being read.
+    Prefilling,
+    /// Its answer is being made.
+    Decoding,
+    /// Its answer is made, and the server has not sent it yet.
+    Finishing,
+}
+
+const STATES: [State; 4] = [State::Queued, State::Prefilling, State::Decoding, State::Finishing];
+
+/// Long enough for [`State::Finishing`]: the request ends while the main thread sleeps.
+const SLEEP: &str = "0.5";
+
+/// Tokens that are made in less than that.
+const SOON: u32 = 60;
+
+/// A request in one of the states, and those who look on.
+struct Scene<'a> {
+    server: &'a Server,
+    /// Acts on the request.
+    control: Client,
+    /// Has sent the request.
+    client: Client,
+    client_id: i64,
+    /// What INFER.PS calls it.
+    id: i64,
+    /// Keeps the worker busy, where the request is queued.
+    _ahead: Option<Client>,
+    state: State,
+}
+
+/// No two begin alike, so that nothing of a prompt is reused.
+fn prompt(length: usize) -> String {
+    static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{number} {}", "x".repeat(length))
+}
+
+fn ask(prompt: &str, max_tokens: u32, options: &[&str]) -> Cmd {
+    cmd!["INFER.GENERATE", "slow", 0, "TEXT", prompt, "MAXTOKENS", max_tokens, options]
+}
+
+fn requests(client: &mut Client) -> Vec<Value> {
+    array(&client.ok(&cmd!["INFER.PS"])).to_vec()
+}
+
+impl<'a> Scene<'a> {
+    /// Brings a request into `state`; for [`State::Finishing`], [`Scene::act`] does the rest.
+    #[track_caller]
+    fn of(server: &'a Server, state: State) -> Self {
+        Self::with(server, state, &[])
+    }
+
+    /// As [`Scene::of`], with more options of INFER.GENERATE.
+    #[track_caller]
+    fn with(server: &'a Server, state: State, options: &[&str]) -> Self {
+        let mut control = server.client();
+        let mut ahead = None;
+        if state == State::Queued {
+            let mut client = server.client();
+            client.send(&ask(&prompt(1), 16_000, &[]));
+            until(&mut control, 0, "decoding");
+            ahead = Some(client);
+        }
+        let place = usize::from(ahead.is_some());
+        let mut client = server.client();
+        let client_id = client.id();
+        client.send(&match state {
+            State::Queued | State::Decoding => ask(&prompt(1), 16_000, options),
+            State::Prefilling => ask(&prompt(12_000), 1000, options),
+            State::Finishing => ask(&prompt(1), SOON, options),
+        });
+        let word = match state {
+            State::Queued => "queued",
+            State::Prefilling => "prefilling",
+            State::Decoding | State::Finishing => "decoding",
+        };
+        let id = until(&mut control, place, word);
+        Self { server, control, client, client_id, id, _ahead: ahead, state }
+    }
+
+    /// Runs `command` while the request is in the state; its reply.
+    #[track_caller]
+    fn act(&mut self, command: &Cmd) -> Result<Value, Refusal> {
+        if self.state != State::Finishing {
+            return self.control.call(command);
+        }
+        // Nothing is sent to anybody between these: the client is still blocked, but its request has ended.
+        self.control.send_together(&[cmd!["DEBUG", "SLEEP", SLEEP], cmd!["INFER.PS"], command.clone()]);
+        self.control.receive().unwrap();
+        assert_eq!(self.control.receive().unwrap(), Value::Array(vec![]), "the request did not end within {SLEEP} s");
+        self.control.receive()
+    }
+
+    /// Fails unless the client gets this error and then nothing more.
+    #[track_caller]
+    fn assert_refused(&mut self, code: &str, part: &str) {
+        let refusal = self.client.receive().unwrap_err();
+        assert!(refusal.code == code && refusal.text.contains(part), "{:?}: {refusal:?}", self.state);
+        self.client.assert_in_step();
+    }
+
+    /// Fails unless the client gets its whole answer and then nothing more.
+    #[track_caller]
+    fn assert_answered(&mut self) {
+        let answer = self.client.receive().unwrap_or_else(|refusal| panic!("{:?}: {refusal:?}", self.state));
+        assert!(!text(&answer).is_empty());
+        self.client.assert_in_step();
+    }
+
+    /// Fails unless nothing is left of the request, and the server works on.
+    #[track_caller]
+    fn assert_over(self) {
+        let Self { server, mut control, client, id, _ahead, .. } = self;
+        eventually("the request is not listed", || requests(&mut control).iter().all(|r| int(field(r, "id")) != id));
+        drop((client, _ahead));
+        eventually("every place is free", || server.requests("slow") == 0);
+        assert_eq!(requests(&mut control), []);
+        control.ok(&ask(&prompt(1), 2, &[]));
+        control.assert_in_step();
+    }
+}
+
+/// Waits until the request number `place` is listed with this state; its id.
+#[track_caller]
+fn until(control: &mut Client, place: usize, state: &str) -> i64 {
+    let mut id = 0;
+    eventually(state, || {
+        let listed = requests(control);
+        let found = listed.get(place).filter(|request| text(field(request, "state")) == state);
+        id = found.map_or(0, |request| int(field(request, "id")));
+        found.is_some()
+    });
+    id
+}
+
+#[test]
+fn disconnecting_ends_a_request() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        let other = server.client();
+        if state == State::Finishing {
+            scene.control.send(&cmd!["DEBUG", "SLEEP", SLEEP]);
+        }
+        drop(std::mem::replace(&mut scene.client, other));
+        if state == State::Finishing {
+            scene.control.receive().unwrap();
+        }
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn client_kill_ends_a_request() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        let kill = cmd!["CLIENT", "KILL", "ID", scene.client_id];
+        assert_eq!(scene.act(&kill), Ok(Value::Int(1)));
+        assert_eq!(scene.client.receive().unwrap_err().code, Refusal::LOST);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn client_unblock_ends_a_request() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        for (mode, code) in [(&[][..], "CANCELLED"), (&["TIMEOUT"], "CANCELLED"), (&["ERROR"], "UNBLOCKED")] {
+            let mut scene = Scene::of(&server, state);
+            let unblock = cmd!["CLIENT", "UNBLOCK", scene.client_id, mode];
+            assert_eq!(scene.act(&unblock), Ok(Value::Int(1)));
+            if state == State::Finishing && code == "CANCELLED" {
+                // Redis takes a client whose answer is on the way for unblocked already.
+                scene.assert_answered();
+            } else {
+                scene.assert_refused(code, "CLIENT UNBLOCK");
+            }
+            scene.assert_over();
+        }
+    }
+}
+
+#[test]
+fn cancel_ends_a_request() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        let cancelled = scene.act(&cmd!["INFER.CANCEL", scene.id]);
+        if state == State::Finishing {
+            // It has ended, and its answer is on the way.
+            assert_eq!(cancelled, Ok(Value::Int(0)));
+            scene.assert_answered();
+        } else {
+            assert_eq!(cancelled, Ok(Value::Int(1)));
+            scene.assert_refused("CANCELLED", "INFER.CANCEL");
+        }
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_timeout_ends_a_request_and_says_how_far_it_got() {
+    let server = Server::with(&[SLOW]);
+    for state in [State::Queued, State::Prefilling, State::Decoding] {
+        let mut scene = Scene::with(&server, state, &["TIMEOUT", "1000"]);
+        let refusal = scene.client.receive().unwrap_err();
+        assert_eq!(refusal.code, "TIMEOUT", "{state:?}");
+        let words: Vec<&str> = refusal.text.split(' ').collect();
+        let [waited, done] = [1, 4].map(|i| words[i].parse::<u64>().unwrap());
+        assert!(waited >= 1000, "{}", refusal.text);
+        assert_eq!(done > 0, state == State::Decoding, "{state:?}: {}", refusal.text);
+        scene.client.assert_in_step();
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn an_answer_that_is_made_when_its_time_is_over_is_sent() {
+    let server = Server::with(&[SLOW]);
+    let mut scene = Scene::with(&server, State::Finishing, &["TIMEOUT", "400"]);
+    scene.act(&cmd!["PING"]).unwrap();
+    scene.assert_answered();
+    scene.assert_over();
+}
+
+#[test]
+fn a_forced_unload_ends_requests() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        assert_eq!(scene.act(&cmd!["INFER.UNLOAD", "slow", "FORCE"]), Ok(Value::Okay));
+        if state == State::Finishing {
+            scene.assert_answered();
+        } else {
+            scene.assert_refused("CANCELLED", "the model was unloaded");
+        }
+        scene.control.refused(&cmd!["INFER.MODEL", "slow"], "NOMODEL", "");
+        scene.control.ok(&SLOW.load());
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn an_unload_waits_for_requests_that_can_still_be_cancelled() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        let mut unloading = server.client();
+        if state == State::Finishing {
+            assert_eq!(scene.act(&cmd!["INFER.UNLOAD", "slow"]), Ok(Value::Okay));
+            scene.assert_answered();
+        } else {
+            unloading.send(&cmd!["INFER.UNLOAD", "slow"]);
+            eventually("the name is free", || scene.control.call(&cmd!["INFER.MODEL", "slow"]).is_err());
+            let listed: Vec<i64> = requests(&mut scene.control).iter().map(|r| int(field(r, "id"))).collect();
+            assert!(listed.contains(&scene.id), "{state:?}: {listed:?}");
+            for id in listed {
+                assert_eq!(scene.control.ok(&cmd!["INFER.CANCEL", id]), Value::Int(1));
+            }
+            scene.assert_refused("CANCELLED", "INFER.CANCEL");
+            assert_eq!(unloading.receive(), Ok(Value::Okay));
+            unloading.assert_in_step();
+        }
+        scene.control.ok(&SLOW.load());
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn becoming_a_replica_ends_requests_and_ceasing_to_be_one_does_not() {
+    let server = Server::with(&[SLOW]);
+    // Nobody listens there; the server keeps trying.
+    let become_replica = cmd!["REPLICAOF", "127.0.0.1", 1];
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        scene.act(&become_replica).unwrap();
+        assert_eq!(scene.client.receive().unwrap_err().code, "UNBLOCKED", "{state:?}");
+        assert_eq!(scene.client.receive().unwrap_err().code, Refusal::LOST, "{state:?}");
+        scene.client = server.client();
+        scene.control = server.client();
+        scene.control.ok(&cmd!["REPLICAOF", "NO", "ONE"]);
+        scene.assert_over();
+    }
+    for state in STATES {
+        server.client().ok(&become_replica);
+        let mut scene = Scene::of(&server, state);
+        scene.act(&cmd!["REPLICAOF", "NO", "ONE"]).unwrap();
+        if state == State::Finishing {
+            scene.assert_answered();
+        } else {
+            assert_eq!(scene.control.ok(&cmd!["INFER.CANCEL", scene.id]), Value::Int(1));
+            scene.assert_refused("CANCELLED", "INFER.CANCEL");
+        }
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn module_unload_is_refused_while_there_is_a_request() {
+    let server = Server::with(&[SLOW]);
+    for state in STATES {
+        let mut scene = Scene::of(&server, state);
+        let refusal = scene.act(&cmd!["MODULE", "UNLOAD", "infer"]).unwrap_err();
+        assert!(refusal.text.contains("blocked clients"), "{state:?}: {refusal:?}");
+        if state == State::Finishing {
+            scene.assert_answered();
+        } else {
+            assert_eq!(scene.control.ok(&cmd!["INFER.CANCEL", scene.id]), Value::Int(1));
+            scene.assert_refused("CANCELLED", "INFER.CANCEL");
+        }
+        scene.assert_over();
+    }
+    let mut client = server.client();
+    eventually("the module can be unloaded", || client.call(&cmd!["MODULE", "UNLOAD", "infer"]).is_ok());
+}
+
+/// What the issue of a busy server's end is about: it is not to be killed by an impatient supervisor.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Sees `server` end without a crash and without threads that are left behind.
+#[track_caller]
+fn assert_ends(server: &mut Server, begun: Instant) {
+    assert!(server.wait_for_exit(), "redis-server ended with an error");
+    let taken = begun.elapsed();
+    assert!(taken < SHUTDOWN, "it took {taken:?}");
+    let log = server.log();
+    assert!(!log.contains("left behind"), "a thread did not end");
+    assert!(!log.contains("BUG REPORT"), "the server crashed");
+}
+
+#[test]
+fn shutdown_ends_requests() {
+    for state in STATES {
+        let mut server = Server::with(&[SLOW]);
+        let Scene { mut control, mut client, _ahead, .. } = Scene::of(&server, state);
+        let mut begun = Instant::now();
+        if state == State::Finishing {
+            control.send_together(&[cmd!["DEBUG", "SLEEP", SLEEP], cmd!["SHUTDOWN", "NOSAVE"]]);
+            begun += Duration::from_secs_f64(SLEEP.parse().unwrap());
+        } else {
+            control.send(&cmd!["SHUTDOWN", "NOSAVE"]);
+        }
+        assert_ends(&mut server, begun);
+        assert!(control.receive().is_err());
+        assert!(client.receive().is_err(), "{state:?}");
+    }
+}
+
+#[test]
+fn shutdown_with_a_full_queue_takes_less_than_two_seconds() {
+    for state in [State::Prefilling, State::Decoding] {
+        let mut server = Server::with(&[SLOW]);
+        let Scene { client, mut control, .. } = Scene::of(&server, state);
+        let limit = text(&array(&control.ok(&cmd!["CONFIG", "GET", "infer.queue-limit"]))[1]).parse::<i64>().unwrap();
+        let mut waiting: Vec<Client> = (0..limit).map(|_| server.client()).collect();
+        for client in &mut waiting {
+            client.send(&ask("wait", 16_000, &[]));
+        }
+        eventually("the queue is full", || server.requests("slow") == 1 + limit);
+        control.refused(&ask("one too many", 1, &[]), "QUEUEFULL", "");
+        let begun = Instant::now();
+        control.send(&cmd!["SHUTDOWN", "NOSAVE"]);
+        assert_ends(&mut server, begun);
+        for mut client in waiting.into_iter().chain([client]) {
+            assert!(client.receive().is_err());
+        }
+    }
+}
