@@ -20,7 +20,7 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{NICE, QUEUE_LIMIT};
+use redis_api::config::{MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
 use redis_api::{command_info, entry, events, guard, info, log};
 
@@ -66,8 +66,7 @@ fn init(ctx: &Context, args: &[RedisString]) -> Status {
         command_info::describe(ctx, commands::COMMANDS)?;
         info::register(ctx, commands::info)?;
         events::on_shutdown(ctx, commands::stop)?;
-        commands::start();
-        Ok::<(), redis_api::reply::Failure>(())
+        commands::start()
     });
     if matches!(started, Some(Ok(()))) { Status::Ok } else { Status::Err }
 }
@@ -113,7 +112,10 @@ redis_module! {
             ["nice", &NICE, limits::NICE_DEFAULT, limits::NICE_MIN, limits::NICE_MAX, ConfigurationFlags::IMMUTABLE, None],
             ["queue-limit", &QUEUE_LIMIT, limits::QUEUE_LIMIT_DEFAULT, limits::QUEUE_LIMIT_MIN, limits::QUEUE_LIMIT_MAX, ConfigurationFlags::DEFAULT, None],
         ],
-        string: [],
+        string: [
+            ["model-dir", &MODEL_DIR, "", ConfigurationFlags::IMMUTABLE, None],
+            ["models", &MODELS, "", ConfigurationFlags::IMMUTABLE, None],
+        ],
         bool: [],
         enum: [],
         module_args_as_configuration: false,

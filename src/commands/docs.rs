@@ -107,6 +107,7 @@ pub const COMMANDS: &[Command] = &[
             Argument::word(c"no-mmap", c"NOMMAP").optional(),
             Argument::word(c"mlock", c"MLOCK").optional(),
             Argument::word(c"default", c"DEFAULT").optional(),
+            Argument::word(c"async", c"ASYNC").optional(),
         ]],
     },
     Command {

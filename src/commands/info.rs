@@ -27,15 +27,22 @@ pub fn info(writer: &mut Writer, occasion: Occasion) {
 fn models(writer: &mut Writer, engine: &Engine) {
     let models = engine.list();
     let ready = || models.iter().filter_map(|(_, m)| if let Listing::Ready(served) = m { Some(served) } else { None });
+    let failed = models.iter().filter(|(_, listing)| matches!(listing, Listing::Failed(_))).count();
     let loaded = ready().count();
     writer.section(c"models");
     writer.number(c"models_loaded", loaded as u64);
-    writer.number(c"models_loading", (models.len() - loaded) as u64);
+    writer.number(c"models_loading", (models.len() - loaded - failed) as u64);
+    writer.number(c"models_failed", failed as u64);
     writer.number(c"weights_bytes", ready().map(|served| served.model.facts.size_bytes).sum());
     for (i, (name, listing)) in models.iter().enumerate() {
         let name = ("name", name.clone());
         let parts = match listing {
-            Listing::Loading(..) => vec![name, ("state", "loading".to_owned())],
+            Listing::Loading(load) => {
+                vec![name, ("state", "loading".to_owned()), ("progress", load.percent().to_string())]
+            }
+            Listing::Failed(failed) => {
+                vec![name, ("state", "failed".to_owned()), ("error", failed.error.code().to_owned())]
+            }
             Listing::Ready(served) => vec![
                 name,
                 ("state", "ready".to_owned()),

@@ -5,12 +5,12 @@ use redis_module::Context;
 use super::runtime::engine;
 use crate::engine::{EngineError, Listing, Purpose, Served};
 use crate::logic::args::Args;
-use crate::logic::options::{LoadOptions, ModelName};
+use crate::logic::options::ModelName;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.MODELS */
-/// All models, loading and ready, in the order of their names.
+/// All models, loading, ready and failed, in the order of their names.
 pub fn models(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     Args::new("INFER.MODELS", args).end()?;
     let engine = engine()?;
@@ -35,9 +35,10 @@ pub fn model(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 }
 
 fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static str, Value)> {
-    let (kind, state, options): (_, _, &LoadOptions) = match listing {
-        Listing::Loading(options, _) => (options.kind.name(), "loading", options),
+    let (kind, state, options) = match listing {
+        Listing::Loading(load) => (load.options.kind.name(), "loading", &load.options),
         Listing::Ready(served) => (served.model.purpose.name(), "ready", &served.options),
+        Listing::Failed(failed) => (failed.options.kind.name(), "failed", &failed.options),
     };
     let mut fields = vec![
         ("name", Value::from(name)),
@@ -46,7 +47,13 @@ fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static 
         ("path", Value::from(options.path.as_str())),
     ];
     match listing {
-        Listing::Loading(_, since) => fields.push(("loading_seconds", Value::Double(since.elapsed().as_secs_f64()))),
+        Listing::Loading(load) => {
+            fields.push(("progress", Value::from(load.percent())));
+            fields.push(("loading_seconds", Value::Double(load.since.elapsed().as_secs_f64())));
+        }
+        Listing::Failed(failed) => {
+            fields.push(("error", Value::from(format!("{} {}", failed.error.code(), failed.error))));
+        }
         Listing::Ready(served) => {
             let default = if defaults.iter().any(|listed| listed == name) { "yes" } else { "no" };
             fields.push(("default", Value::from(default)));

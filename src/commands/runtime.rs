@@ -1,9 +1,14 @@
 //! The engine of this process: made when the module is loaded, ended when the server stops or the module is unloaded.
 
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, EngineError, EngineSettings, Metrics, system_info};
+use crate::logic::options::models_at_start;
+use crate::redis_api::reply::Failure;
 use crate::redis_api::{config, keyspace_thread};
 
 static ENGINE: RwLock<Option<Arc<Engine>>> = RwLock::new(None);
@@ -13,7 +18,10 @@ const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Makes the engine. It has no threads until the first model is loaded, so that a refused load of the module leaves
 /// nothing behind.
-pub fn start() {
+///
+/// # Errors
+/// When a setting cannot be used; the log says which.
+pub fn start() -> Result<(), Failure> {
     log::info!(
         "redis-infer {} ({}), llama-cpp-sys-2 {}, {}",
         env!("CARGO_PKG_VERSION"),
@@ -23,7 +31,26 @@ pub fn start() {
     );
     let cpus = u32::try_from(num_cpus::get()).unwrap_or(1);
     let nice = config::snapshot().nice;
-    *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(Engine::new(EngineSettings { nice, cpus }));
+    let models = models_at_start(&config::MODELS.get()).map_err(|error| unusable("infer.models", &error))?;
+    let model_dir = model_dir(&config::MODEL_DIR.get()).map_err(|error| unusable("infer.model-dir", &error))?;
+    let engine = Engine::new(EngineSettings { nice, cpus, model_dir });
+    engine.load_all(models);
+    *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+    Ok(())
+}
+
+/// The folder without symbolic links in its path; `None` for no folder.
+fn model_dir(setting: &str) -> io::Result<Option<PathBuf>> {
+    if setting.is_empty() {
+        return Ok(None);
+    }
+    let folder = Path::new(setting).canonicalize()?;
+    if folder.is_dir() { Ok(Some(folder)) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+fn unusable(setting: &str, error: &dyn Display) -> Failure {
+    log::error!("{setting} cannot be used: {error}");
+    Failure::err(format!("{setting} cannot be used: {error}"))
 }
 
 /// Ends all work and all threads. What has not ended after the patience is left behind and named in the log.

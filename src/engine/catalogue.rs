@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::error::EngineError;
@@ -13,10 +14,45 @@ use crate::logic::options::LoadOptions;
 /// One line of `INFER.MODELS`.
 #[derive(Debug, Clone)]
 pub enum Listing {
-    /// Being loaded, since this moment.
-    Loading(LoadOptions, Instant),
+    /// Being loaded, or about to be.
+    Loading(Arc<Load>),
     /// In service.
     Ready(Arc<Served>),
+    /// Loaded in the background without success; nobody was told.
+    Failed(Arc<FailedLoad>),
+}
+
+/// A load that runs or waits for its turn.
+#[derive(Debug)]
+pub struct Load {
+    /// What is loaded, and how.
+    pub options: LoadOptions,
+    /// When it was asked for.
+    pub since: Instant,
+    percent: AtomicU32,
+}
+
+impl Load {
+    /// How much of the weights has been read, in percent.
+    #[must_use]
+    pub fn percent(&self) -> u32 {
+        self.percent.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a `share` of the weights, 0 to 1, has been read.
+    pub(super) fn note_progress(&self, share: f32) {
+        // A float becomes the nearest number that the integer can have; NaN becomes 0.
+        self.percent.store(((share * 100.0) as u32).min(100), Ordering::Relaxed);
+    }
+}
+
+/// What is left of a load in the background that failed.
+#[derive(Debug)]
+pub struct FailedLoad {
+    /// What was to be loaded.
+    pub options: LoadOptions,
+    /// Why it was not.
+    pub error: EngineError,
 }
 
 /// All models of an engine.
@@ -28,16 +64,32 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Takes a name for a model that begins to load.
+    /// Takes a name for a model that begins to load; that of one which failed is free.
     ///
     /// # Errors
     /// `ERR` when it is taken.
-    pub(super) fn reserve(&mut self, options: &LoadOptions) -> Result<(), EngineError> {
-        if self.models.contains_key(&options.name) {
-            return Err(EngineError::NameTaken(options.name.clone()));
+    pub(super) fn reserve(&mut self, options: LoadOptions) -> Result<Arc<Load>, EngineError> {
+        if matches!(self.models.get(&options.name), Some(Listing::Loading(_) | Listing::Ready(_))) {
+            return Err(EngineError::NameTaken(options.name));
         }
-        self.models.insert(options.name.clone(), Listing::Loading(options.clone(), Instant::now()));
-        Ok(())
+        let load = Arc::new(Load { options, since: Instant::now(), percent: AtomicU32::new(0) });
+        self.models.insert(load.options.name.clone(), Listing::Loading(Arc::clone(&load)));
+        Ok(load)
+    }
+
+    /// Keeps the reason why a model could not be loaded, for those who ask for it.
+    pub(super) fn fail(&mut self, load: &Load, error: EngineError) {
+        let failed = FailedLoad { options: load.options.clone(), error };
+        self.models.insert(load.options.name.clone(), Listing::Failed(Arc::new(failed)));
+    }
+
+    /// Forgets a model that could not be loaded; whether there was one.
+    pub(super) fn forget_failed(&mut self, name: &str) -> bool {
+        let failed = matches!(self.models.get(name), Some(Listing::Failed(_)));
+        if failed {
+            self.models.remove(name);
+        }
+        failed
     }
 
     /// Puts a model into service. One loaded with DEFAULT goes before all others, the rest behind.
@@ -70,7 +122,10 @@ impl Catalogue {
         }
         match self.models.get(name) {
             Some(Listing::Ready(served)) => Ok(Arc::clone(served)),
-            Some(Listing::Loading(..)) => Err(EngineError::ModelLoading(name.to_owned())),
+            Some(Listing::Loading(_)) => Err(EngineError::ModelLoading(name.to_owned())),
+            Some(Listing::Failed(failed)) => {
+                Err(EngineError::NotLoaded { name: name.to_owned(), reason: failed.error.to_string() })
+            }
             None => Err(EngineError::NoModel(name.to_owned())),
         }
     }
@@ -102,7 +157,7 @@ impl Catalogue {
     }
 
     fn no_default(&self, purpose: Option<Purpose>) -> EngineError {
-        if self.models.values().any(|listing| matches!(listing, Listing::Loading(..))) {
+        if self.models.values().any(|listing| matches!(listing, Listing::Loading(_))) {
             return EngineError::ModelLoading(DEFAULT_MODEL.to_owned());
         }
         EngineError::NoDefault { needs: purpose.map(Purpose::name) }

@@ -13,6 +13,14 @@ pub enum EngineError {
         /// What the command needs a model for; `None` when any model will do.
         needs: Option<&'static str>,
     },
+    /// Loading the model in the background failed.
+    #[error("model '{name}' could not be loaded: {reason}; INFER.LOAD tries again")]
+    NotLoaded {
+        /// Name of the model.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// The model is still being loaded.
     #[error("model '{0}' is still loading; INFER.MODELS shows its state")]
     ModelLoading(String),
@@ -145,7 +153,7 @@ impl EngineError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoModel(_) | Self::NoDefault { .. } => "NOMODEL",
+            Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } => "NOMODEL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } => "QUEUEFULL",

@@ -32,6 +32,7 @@
 mod budget;
 mod catalogue;
 mod chat_template;
+mod confine;
 mod constraint;
 mod context;
 mod decoder;

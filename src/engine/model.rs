@@ -9,13 +9,14 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use redis_infer_gguf::{Header, check_file};
+use redis_infer_gguf::{Header, check_file, part_paths};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::catalogue::Load;
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
-use super::{llama_log, trampoline};
-use crate::logic::options::{LoadOptions, ModelKind};
+use super::{confine, llama_log, trampoline};
+use crate::logic::options::ModelKind;
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
 use crate::logic::{hangul, limits};
@@ -103,18 +104,25 @@ impl Model {
     ///
     /// # Errors
     /// `LOADFAIL` with the reason when the file is not a model that this build can run.
-    pub fn load(options: &LoadOptions, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
+    pub(super) fn load(load: &Arc<Load>, folder: Option<&Path>, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
+        let options = &load.options;
         let backend = backend()?;
-        let path = Path::new(&options.path);
+        let path = &*confine::resolve(Path::new(&options.path), folder)?;
         let header = check_file(path).map_err(|e| EngineError::LoadFailed(format!("{e} ({})", options.path)))?;
+        for part in part_paths(path, &header) {
+            confine::resolve(&part, folder)?;
+        }
         let purpose = purpose(options.kind, &header);
 
-        let stopped = Arc::clone(stop);
+        let (stopped, watched) = (Arc::clone(stop), Arc::clone(load));
         let params = LlamaModelParams::default()
             .with_use_mmap(options.mmap)
             .with_use_mlock(options.mlock)
             .with_n_gpu_layers(options.gpu_layers)
-            .with_progress_callback(move |_| !stopped.load(Ordering::Relaxed));
+            .with_progress_callback(move |share| {
+                watched.note_progress(share);
+                !stopped.load(Ordering::Relaxed)
+            });
         llama_log::take_error();
         let llama = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
             if stop.load(Ordering::Relaxed) {

@@ -1,12 +1,13 @@
 //! The models by name: loading, finding, unloading, and the end of everything.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::catalogue::{Catalogue, Listing};
+use super::catalogue::{Catalogue, Listing, Load};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
@@ -17,12 +18,14 @@ use super::threads;
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineSettings {
     /// Nice value of all worker threads, 0..=19.
     pub nice: i32,
     /// CPUs it may use.
     pub cpus: u32,
+    /// The only folder whose files may be loaded, without symbolic links in its path; `None` for all folders.
+    pub model_dir: Option<PathBuf>,
 }
 
 /// What becomes of the requests of a model that is unloaded.
@@ -54,10 +57,10 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Arc<Self> {
         Arc::new(Self {
             metrics: Arc::default(),
-            settings,
             budget: Budget::new(settings.cpus),
             models: Mutex::default(),
             desk: Desk::new(settings.nice),
+            settings,
             stop: Arc::new(AtomicBool::new(false)),
             loaders: Mutex::default(),
         })
@@ -65,25 +68,42 @@ impl Engine {
 
     /// Loads a model on a thread of its own; `done` is called when it is in service, or with the reason why not.
     pub fn load(self: &Arc<Self>, options: LoadOptions, done: Done<()>) {
-        let name = options.name.clone();
-        let reserved = self.models().reserve(&options);
-        if let Err(error) = reserved {
-            done(Err(error));
-            return;
+        match self.begin(options) {
+            Ok(arrival) => self.spawn_loader(move || done(arrival.load())),
+            Err(error) => done(Err(error)),
         }
-        // Whatever happens to the thread, the name does not stay taken.
-        let mut loading = Loading { engine: Arc::clone(self), name, ready: None };
-        self.spawn_loader(move || {
-            let result = loading.engine.load_now(options);
-            let outcome = result.map(|served| loading.ready = Some(Arc::new(served)));
-            drop(loading);
-            done(outcome);
-        });
     }
 
-    fn load_now(&self, options: LoadOptions) -> Result<Served, EngineError> {
+    /// Begins to load a model; how that goes on is told by [`Engine::list`] and the log.
+    ///
+    /// # Errors
+    /// `ERR` when the name is taken.
+    pub fn load_in_background(self: &Arc<Self>, options: LoadOptions) -> Result<(), EngineError> {
+        let arrival = self.begin(options)?;
+        self.spawn_loader(move || drop(arrival.load()));
+        Ok(())
+    }
+
+    /// Begins to load these models, one after another. Names that are taken are left out.
+    pub fn load_all(self: &Arc<Self>, models: Vec<LoadOptions>) {
+        if models.is_empty() {
+            return;
+        }
+        let begin = |options| self.begin(options).inspect_err(|error| log::warn!("{error}")).ok();
+        let arrivals: Vec<Arrival> = models.into_iter().filter_map(begin).collect();
+        self.spawn_loader(move || arrivals.into_iter().for_each(|arrival| drop(arrival.load())));
+    }
+
+    fn begin(self: &Arc<Self>, options: LoadOptions) -> Result<Arrival, EngineError> {
+        let load = self.models().reserve(options)?;
+        // Stands when the thread does not come so far, for instance because there is none to have.
+        let outcome = Err(EngineError::Internal("the load ended early".to_owned()));
+        Ok(Arrival { engine: Arc::clone(self), load, outcome })
+    }
+
+    fn load_now(&self, load: &Arc<Load>) -> Result<Served, EngineError> {
         let begun = Instant::now();
-        let model = Model::load(&options, &self.stop)?;
+        let model = Model::load(load, self.settings.model_dir.as_deref(), &self.stop)?;
         let host = Host {
             cpus: self.settings.cpus,
             nice: self.settings.nice,
@@ -91,7 +111,7 @@ impl Engine {
             stop: &self.stop,
             metrics: &self.metrics,
         };
-        let served = Served::start(model, options, host)?;
+        let served = Served::start(model, load.options.clone(), host)?;
         log::info!(
             "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
             served.model.name,
@@ -107,6 +127,10 @@ impl Engine {
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
     /// says, and its workers have ended.
     pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
+        if self.models().forget_failed(name) {
+            done(Ok(()));
+            return;
+        }
         let found = self.find(name);
         let served = match found {
             Ok(served) => served,
@@ -208,27 +232,39 @@ impl Engine {
     }
 }
 
-/// Replaces the "loading" entry of a model by the ready one, or removes it.
-struct Loading {
+/// A model on its way. Whatever happens to the thread that loads it, its name does not stay taken.
+struct Arrival {
     engine: Arc<Engine>,
-    name: String,
-    ready: Option<Arc<Served>>,
+    load: Arc<Load>,
+    outcome: Result<Arc<Served>, EngineError>,
 }
 
-impl Drop for Loading {
+impl Arrival {
+    fn load(mut self) -> Result<(), EngineError> {
+        self.outcome = self.engine.load_now(&self.load).map(Arc::new);
+        self.outcome.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+}
+
+impl Drop for Arrival {
+    /// Replaces the "loading" entry of the model by the ready one; by the reason, when nobody waits for it; or by
+    /// nothing.
     fn drop(&mut self) {
         let mut models = self.engine.models();
-        match self.ready.take() {
-            Some(served) if !self.engine.stop.load(Ordering::Acquire) => {
-                models.admit(&self.name, served);
+        let options = &self.load.options;
+        match &self.outcome {
+            Ok(served) if !self.engine.stop.load(Ordering::Acquire) => {
+                models.admit(&options.name, Arc::clone(served));
             }
-            Some(served) => {
+            Ok(served) => {
                 served.close();
                 served.join(Instant::now() + Duration::from_secs(1));
             }
-            None => {
-                models.remove(&self.name);
+            Err(error) if options.background && !self.engine.stop.load(Ordering::Acquire) => {
+                log::warn!("model '{}' could not be loaded: {} {error}", options.name, error.code());
+                models.fail(&self.load, error.clone());
             }
+            Err(_) => models.remove(&options.name),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::logic::options::{GenerateOptions, KvType, LoadOptions, Pooling};
 use crate::logic::sched::{Plan, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const ENGINE: EngineSettings = EngineSettings { nice: 0, cpus: 2 };
+const ENGINE: EngineSettings = EngineSettings { nice: 0, cpus: 2, model_dir: None };
 
 // ---- The loop over a fake decoder -------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ pub mod write;
 pub use check::{check_file, read_strings};
 pub use error::GgufError;
 pub use header::{Header, TensorInfo};
+pub use split::part_paths;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value, ValueType};
 pub use write::{TensorData, WriteError, Writer};

@@ -31,6 +31,15 @@ pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, Gguf
     Ok(first)
 }
 
+/// The files of a checked model beside the one at `path`, its first: none when it is not split.
+pub fn part_paths(path: &Path, header: &Header) -> Vec<PathBuf> {
+    let parts = u64::from(header.get_u32("split.count").unwrap_or(0));
+    let Some(prefix) = prefix(path, parts) else {
+        return Vec::new();
+    };
+    (2..=parts).map(|part| part_path(&prefix, part, parts)).collect()
+}
+
 /// The path of the first part without the numbering.
 fn prefix(path: &Path, parts: u64) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;

@@ -1,8 +1,13 @@
 //! Values of `CONFIG SET infer.*`; `lib.rs` registers them, workers read plain copies.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use redis_module::configuration::{ConfigurationContext, ConfigurationValue};
+use redis_module::{RedisError, RedisString};
 
 use crate::logic::limits;
+use crate::logic::options::models_at_start;
 
 /// `infer.nice`: nice value of worker threads, 0 to 19. Set at start only, because a thread cannot take a
 /// higher nice value back.
@@ -10,6 +15,44 @@ pub static NICE: AtomicI64 = AtomicI64::new(limits::NICE_DEFAULT);
 
 /// `infer.queue-limit`: requests that may wait for one model.
 pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
+
+/// `infer.model-dir`: the only folder whose files may be loaded; empty for all folders.
+pub static MODEL_DIR: Text = Text::new(|_| Ok(()));
+
+/// `infer.models`: what is loaded when the server starts, see [`models_at_start`].
+pub static MODELS: Text = Text::new(|models| models_at_start(models).map(drop).map_err(|error| error.to_string()));
+
+/// A setting that is a text.
+#[derive(Debug)]
+pub struct Text {
+    value: Mutex<String>,
+    /// Says what is wrong with a value.
+    check: fn(&str) -> Result<(), String>,
+}
+
+impl Text {
+    const fn new(check: fn(&str) -> Result<(), String>) -> Self {
+        Self { value: Mutex::new(String::new()), check }
+    }
+
+    /// The value now.
+    pub fn get(&self) -> String {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ConfigurationValue<RedisString> for Text {
+    fn get(&self, _ctx: &ConfigurationContext) -> RedisString {
+        RedisString::create_from_slice(std::ptr::null_mut(), self.get().as_bytes())
+    }
+
+    fn set(&self, _ctx: &ConfigurationContext, value: RedisString) -> Result<(), RedisError> {
+        let value = value.try_as_str()?;
+        (self.check)(value).map_err(RedisError::String)?;
+        value.clone_into(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+}
 
 /// The configuration at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

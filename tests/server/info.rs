@@ -39,6 +39,7 @@ fn assert_counts(server: &Server) {
     for (name, value) in [
         ("infer_models_loaded", "2"),
         ("infer_models_loading", "0"),
+        ("infer_models_failed", "0"),
         ("infer_requests", "0"),
         ("infer_waiting", "0"),
         ("infer_queue_limit", "128"),

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod background;
 mod chat;
 mod command_table;
 mod contexts;
@@ -36,6 +37,7 @@ mod secrets;
 mod servers;
 mod settings;
 mod smollm;
+mod startup;
 mod statistics;
 mod stopping;
 mod tokens;

@@ -1,6 +1,6 @@
 //! The settings infer.*: where they come from and what they accept.
 
-use crate::harness::{Client, Server, array, cmd, module, text};
+use crate::harness::{CHAT, Client, Server, array, cmd, module, text};
 
 fn setting(client: &mut Client, name: &str) -> String {
     let reply = client.ok(&cmd!["CONFIG", "GET", name]);
@@ -23,6 +23,18 @@ const SETTINGS: [Setting; 2] = [
     Setting { name: "infer.queue-limit", default: 128, min: 1, max: 65_536, at_start_only: false },
 ];
 
+/// The settings that are texts; empty by default, and at start only.
+const TEXTS: [&str; 2] = ["infer.model-dir", "infer.models"];
+
+/// What there is to see when the numbers are these and the texts have their defaults.
+fn expected(number: impl Fn(&Setting) -> i64) -> Vec<(String, String)> {
+    let numbers = SETTINGS.iter().map(|setting| (setting.name.to_owned(), number(setting).to_string()));
+    let texts = TEXTS.iter().map(|&name| (name.to_owned(), String::new()));
+    let mut all: Vec<(String, String)> = numbers.chain(texts).collect();
+    all.sort();
+    all
+}
+
 /// Names and values, sorted by name.
 fn all(client: &mut Client) -> Vec<(String, String)> {
     let reply = client.ok(&cmd!["CONFIG", "GET", "infer.*"]);
@@ -36,8 +48,7 @@ fn all(client: &mut Client) -> Vec<(String, String)> {
 #[test]
 fn every_setting_has_its_default() {
     let server = Server::start();
-    let defaults = SETTINGS.map(|setting| (setting.name.to_owned(), setting.default.to_string()));
-    assert_eq!(all(&mut server.client()), defaults);
+    assert_eq!(all(&mut server.client()), expected(|setting| setting.default));
 }
 
 #[test]
@@ -47,8 +58,7 @@ fn the_command_line_of_the_server_sets_them_up_to_their_bounds() {
             SETTINGS.iter().map(|setting| (format!("--{}", setting.name), bound(setting).to_string())).collect();
         let options: Vec<&str> = values.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
         let server = Server::configured(&[], &options);
-        let expected = SETTINGS.map(|setting| (setting.name.to_owned(), bound(&setting).to_string()));
-        assert_eq!(all(&mut server.client()), expected);
+        assert_eq!(all(&mut server.client()), expected(bound));
     }
 }
 
@@ -83,13 +93,25 @@ fn config_set_takes_values_within_the_bounds_and_no_others() {
 }
 
 #[test]
+fn settings_that_are_texts_are_for_the_start_only() {
+    let server = Server::start();
+    let mut client = server.client();
+    for name in TEXTS {
+        client.refused(&cmd!["CONFIG", "SET", name, "x"], "ERR", "can't set immutable config");
+    }
+}
+
+#[test]
 fn config_rewrite_keeps_every_setting_over_a_restart() {
-    let mut server = Server::configured(&[], &["--infer.nice", "3"]);
+    let folder = CHAT.path().parent().unwrap().to_str().unwrap();
+    let models = "m tiny-chat.gguf CTX 512; tiny-embed.gguf";
+    let options = ["--infer.nice", "3", "--infer.model-dir", folder, "--infer.models", models];
+    let mut server = Server::configured(&[], &options);
     let mut client = server.client();
     client.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 9]);
     let before = all(&mut client);
-    for (value, setting) in before.iter().zip(SETTINGS) {
-        assert_ne!(value.1, setting.default.to_string(), "{}: a default would prove nothing", setting.name);
+    for (value, default) in before.iter().zip(expected(|setting| setting.default)) {
+        assert_ne!(*value, default, "a default would prove nothing");
     }
     client.ok(&cmd!["CONFIG", "REWRITE"]);
     server.restart_from_file();

@@ -106,6 +106,8 @@ pub struct LoadOptions {
     pub mlock: bool,
     /// `DEFAULT`: also answers to `*`, though another model was loaded first.
     pub default: bool,
+    /// `ASYNC`: nobody waits for it.
+    pub background: bool,
 }
 
 impl LoadOptions {
@@ -143,6 +145,7 @@ impl LoadOptions {
                 "NOMMAP" => parsed.mmap = false,
                 "MLOCK" => parsed.mlock = true,
                 "DEFAULT" => parsed.default = true,
+                "ASYNC" => parsed.background = true,
                 _ => return Err(option.unknown()),
             }
         }
@@ -178,6 +181,7 @@ impl LoadOptions {
             mmap: true,
             mlock: false,
             default: false,
+            background: false,
         }
     }
 }
@@ -273,7 +277,7 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "m p mlock default type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
+        let line = "m p mlock default async type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
         let expected = LoadOptions {
             kind: ModelKind::Embed,
             ctx: Some(512),
@@ -286,6 +290,7 @@ mod tests {
             mmap: false,
             mlock: true,
             default: true,
+            background: true,
             ..LoadOptions::new("m", "p")
         };
         assert_eq!(load(line), Ok(expected));
@@ -305,6 +310,7 @@ mod tests {
             ("POOLING MAX", "POOLING must be one of MEAN, CLS, LAST"),
             ("MLOCK MLOCK", "option MLOCK is given twice"),
             ("DEFAULT default", "option DEFAULT is given twice"),
+            ("async ASYNC", "option ASYNC is given twice"),
             ("CTX 64 ctx 64", "option CTX is given twice"),
             ("MMAP", "unknown option 'MMAP'"),
             ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),

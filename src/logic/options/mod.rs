@@ -8,6 +8,7 @@ mod generate;
 mod index;
 mod load;
 mod rag;
+mod startup;
 mod tokens;
 
 pub use chat::Chat;
@@ -17,6 +18,7 @@ pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};
 pub use rag::Rag;
+pub use startup::models_at_start;
 pub use tokens::{Detokenize, Tokenize, TokenizeStore};
 
 #[cfg(test)]

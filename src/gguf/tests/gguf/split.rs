@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use redis_infer_gguf::{GgufError, Writer, check_file};
+use redis_infer_gguf::{GgufError, Writer, check_file, part_paths};
 use tempfile::TempDir;
 
 fn part(number: u32) -> Writer {
@@ -23,7 +23,9 @@ fn the_sizes_of_all_parts_count() {
     let folder = two_parts();
     let first = folder.path().join("m-00001-of-00002.gguf");
     let single = fs::metadata(&first).unwrap().len();
-    assert_eq!(check_file(&first).unwrap().file_size, 2 * single);
+    let header = check_file(&first).unwrap();
+    assert_eq!(header.file_size, 2 * single);
+    assert_eq!(part_paths(&first, &header), [folder.path().join("m-00002-of-00002.gguf")]);
 }
 
 #[test]
