@@ -23,7 +23,7 @@ test: setup build models ## run every test; ARGS="..." goes to cargo test
 	@$(ENV) export_test_env; cargo test --release --workspace $(ARGS)
 
 test-unit: setup-build ## run the tests that need neither a server nor a model
-	@$(ENV) cargo test --release --workspace --lib --bins --test layering $(ARGS)
+	@$(ENV) cargo test --release --workspace --lib --bins --test layering --test scripts $(ARGS)
 
 test-redis: setup build models ## run the tests against real servers only
 	@$(ENV) export_test_env; cargo test --release --workspace --test server $(ARGS)

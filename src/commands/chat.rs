@@ -2,8 +2,9 @@
 
 use redis_module::Context;
 
-use super::generate::{reply, stored_tokens};
+use super::generate::stored_tokens;
 use super::runtime::engine;
+use super::text_reply::Detail;
 use super::waiting::WaitingForText;
 use crate::engine::{Purpose, Served};
 use crate::logic::options::Chat;
@@ -18,11 +19,11 @@ pub fn chat(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Chat::parse(args)?;
     let served = engine()?.find_for(request.model, Purpose::Generation)?;
     let messages = conversation(ctx, &request, &served)?;
-    let with_stats = request.options.with_stats;
+    let detail = Detail::of(&request.options);
     let waiting = WaitingForText::begin(ctx, "INFER.CHAT", served, request.options)?;
     engine()?.run(move || {
         let prompt = waiting.served.model.chat_prompt(&messages);
-        waiting.generate(prompt, move |generation, served| reply(generation, served, with_stats));
+        waiting.generate(prompt, move |generation, served| detail.reply(generation, served, None));
     })?;
     Ok(Outcome::Pending)
 }

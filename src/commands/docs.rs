@@ -47,11 +47,18 @@ const GENERATION: &[Argument] = &[
     )
     .after(c"LOGITBIAS")
     .optional(),
+    Argument::one_of(
+        c"form",
+        &[Argument::text(c"gbnf").after(c"GRAMMAR"), Argument::text(c"schema").after(c"JSONSCHEMA")],
+    )
+    .optional(),
     Argument::integer(c"seed").after(c"SEED").optional(),
     Argument::block(c"stop", &[Argument::integer(c"count"), Argument::text(c"text").multiple()])
         .after(c"STOP")
         .optional(),
     Argument::integer(c"milliseconds").after(c"TIMEOUT").optional(),
+    Argument::word(c"with-tokens", c"WITHTOKENS").optional(),
+    Argument::integer(c"top-count").after(c"LOGPROBS").optional(),
     Argument::word(c"with-stats", c"WITHSTATS").optional(),
 ];
 

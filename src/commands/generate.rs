@@ -3,14 +3,15 @@
 use redis_module::Context;
 
 use super::runtime::engine;
-use super::waiting::{WaitingForText, stats};
-use crate::engine::{EngineError, Generation, Purpose, Served};
+use super::text_reply::Detail;
+use super::waiting::WaitingForText;
+use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::options::Generate;
 use crate::logic::prompt::{Message, Role, Segment};
 use crate::logic::token_blob;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
-use crate::redis_api::reply::{Failure, Value};
+use crate::redis_api::reply::Failure;
 
 /* INFER.GENERATE model numkeys [key ...] [TEXT prompt | BLOB tokens] [RAW] [generation options] */
 /// The prompt is the tokens of the keys, then TEXT or BLOB. It is sent as the message of a user in the model's chat
@@ -19,11 +20,11 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Generate::parse(args)?;
     let served = engine()?.find_for(request.model, Purpose::Generation)?;
     let content = copy_prompt(ctx, &request, &served)?;
-    let (raw, with_stats) = (request.raw, request.options.with_stats);
+    let (raw, detail) = (request.raw, Detail::of(&request.options));
     let waiting = WaitingForText::begin(ctx, "INFER.GENERATE", served, request.options)?;
     engine()?.run(move || {
         let prompt = prompt(&waiting.served, content, raw);
-        waiting.generate(prompt, move |generation, served| reply(generation, served, with_stats));
+        waiting.generate(prompt, move |generation, served| detail.reply(generation, served, None));
     })?;
     Ok(Outcome::Pending)
 }
@@ -61,15 +62,4 @@ fn prompt(served: &Served, content: Vec<Segment>, raw: bool) -> Result<Vec<Segme
         return Ok(content);
     }
     served.model.chat_prompt(&[Message { role: Role::User, content }])
-}
-
-/// The text, or a map with WITHSTATS.
-pub(super) fn reply(generation: Generation, served: &Served, with_stats: bool) -> Value {
-    if !with_stats {
-        return Value::from(generation.text);
-    }
-    let stats = stats(&generation, served);
-    let mut fields = vec![("text", Value::from(generation.text))];
-    fields.extend(stats);
-    Value::Map(fields)
 }

@@ -23,6 +23,7 @@ mod rag;
 mod retrieval;
 mod runtime;
 mod search;
+mod text_reply;
 mod tokens;
 mod waiting;
 

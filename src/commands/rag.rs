@@ -10,8 +10,9 @@ use redis_module::Context;
 
 use super::retrieval::{Found, IndexModels, find, index_models, query_vector, require_settings};
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, WaitingForText, stats};
-use crate::engine::{Generation, Served, Ticket};
+use super::text_reply::Detail;
+use super::waiting::{Embedding, WaitingForText};
+use crate::engine::{Served, Ticket};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Rag;
@@ -33,14 +34,8 @@ struct Question {
     text: String,
     system: String,
     k: u32,
+    with_sources: bool,
     detail: Detail,
-}
-
-/// What the reply has beside the text.
-#[derive(Clone, Copy)]
-struct Detail {
-    sources: bool,
-    stats: bool,
 }
 
 /* INFER.RAG index query [K n] [SYSTEM text] [WITHSOURCES] [generation options] */
@@ -54,7 +49,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let IndexModels { embedder, generator } = index_models(&settings)?;
     let permit = embedder.permit(queue_limit())?;
-    let detail = Detail { sources: request.with_sources, stats: request.options.with_stats };
+    let detail = Detail::of(&request.options);
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
     // Only the flag is shared: the request counts as queued until a generation worker takes it.
     let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
@@ -67,6 +62,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         text: request.query.to_owned(),
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
         k: request.k,
+        with_sources: request.with_sources,
         detail,
     };
     engine()?.run(move || question.embed(embedding))?;
@@ -107,8 +103,10 @@ impl Question {
         let messages = rag_messages(&self.system, &self.text, chunks);
         let served: &Arc<Served> = &self.waiting.served;
         let prompt = served.model.chat_prompt(&messages);
-        let detail = self.detail;
-        self.waiting.generate(prompt, move |generation, served| reply(generation, served, &found, detail));
+        let (detail, with_sources) = (self.detail, self.with_sources);
+        self.waiting.generate(prompt, move |generation, served| {
+            detail.reply(generation, served, with_sources.then(|| sources(&found)))
+        });
     }
 }
 
@@ -118,17 +116,6 @@ fn label(chunk: &Found) -> String {
     format!("{} lines {first}-{last}", chunk.attributes.path)
 }
 
-fn reply(generation: Generation, served: &Served, sources: &[Found], detail: Detail) -> Value {
-    if !detail.sources && !detail.stats {
-        return Value::from(generation.text);
-    }
-    let stats = stats(&generation, served);
-    let mut fields = vec![("text", Value::from(generation.text))];
-    if detail.sources {
-        fields.push(("sources", Value::Array(sources.iter().map(|source| Value::Map(source.fields())).collect())));
-    }
-    if detail.stats {
-        fields.extend(stats);
-    }
-    Value::Map(fields)
+fn sources(found: &[Found]) -> Value {
+    Value::Array(found.iter().map(|source| Value::Map(source.fields())).collect())
 }

@@ -62,6 +62,7 @@ impl WaitingForText {
         options: GenerateOptions,
     ) -> Result<Self, Failure> {
         refuse_blocking(ctx, command)?;
+        options.check()?;
         check_logit_bias(&served, &options)?;
         let permit = served.permit(queue_limit())?;
         let generated = Arc::new(AtomicU32::new(0));
@@ -95,8 +96,10 @@ impl WaitingForText {
     ) {
         let Self { served, pending, ticket, options, arrived, permit } = self;
         let encoded = prompt.and_then(|segments| served.model.encode(&segments));
-        let tokens = match encoded {
-            Ok(tokens) => tokens,
+        let constrained = encoded
+            .and_then(|tokens| Ok((tokens, options.form.as_ref().map(|form| served.constraint(form)).transpose()?)));
+        let (tokens, constraint) = match constrained {
+            Ok(prepared) => prepared,
             Err(error) => {
                 drop(permit);
                 return pending.finish(Err(error.into()));
@@ -107,7 +110,7 @@ impl WaitingForText {
         let done = Box::new(move |result: Result<Generation, EngineError>| {
             pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
         });
-        served.generate(GenerateJob { prompt: tokens, options, ticket, arrived, permit, done });
+        served.generate(GenerateJob { prompt: tokens, options, constraint, ticket, arrived, permit, done });
     }
 }
 
@@ -145,21 +148,4 @@ impl Embedding {
 
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
-}
-
-/// The fields that `WITHSTATS` adds. Times in microseconds.
-pub(super) fn stats(generation: &Generation, served: &Served) -> Vec<(&'static str, Value)> {
-    let us = |duration: std::time::Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    vec![
-        ("finish_reason", Value::from(generation.finish_reason.name())),
-        ("prompt_tokens", Value::from(generation.prompt_tokens)),
-        ("cached_tokens", Value::from(generation.cached_tokens)),
-        ("completion_tokens", Value::from(generation.completion_tokens)),
-        ("queue_us", us(generation.queued)),
-        ("prefill_us", us(generation.prefill)),
-        ("decode_us", us(generation.decode)),
-        ("ttft_us", us(generation.queued + generation.prefill)),
-        ("model", Value::from(served.model.name.as_str())),
-        ("seed", Value::from(generation.seed)),
-    ]
 }

@@ -102,6 +102,17 @@ pub enum EngineError {
         /// Why there is none.
         reason: String,
     },
+    /// A grammar or schema that cannot be compiled.
+    #[error("{option} cannot be used: {reason}")]
+    BadForm {
+        /// The option.
+        option: &'static str,
+        /// What the compiler says.
+        reason: String,
+    },
+    /// A grammar or schema that takes too much work for one token.
+    #[error("the answer could not follow its GRAMMAR or JSONSCHEMA any further ({0}); make it simpler")]
+    FormTooComplex(String),
     /// The model's chat template does not take these messages.
     #[error(
         "the chat template of model '{name}' refuses these messages ({reason}); see which roles and order it takes"
@@ -142,6 +153,8 @@ impl EngineError {
             | Self::EmptyText { .. }
             | Self::RunTooLong { .. }
             | Self::EmptyPrompt
+            | Self::BadForm { .. }
+            | Self::FormTooComplex(_)
             | Self::TooManyDimensions { .. }
             | Self::NoTemplate { .. }
             | Self::TemplateRefused { .. } => "ERR",

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::constraint::Constraint;
 use super::error::EngineError;
+use crate::logic::logprobs::TokenLogprobs;
 use crate::logic::options::GenerateOptions;
 
 /// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as
@@ -103,6 +105,8 @@ pub struct GenerateJob {
     pub prompt: Vec<u32>,
     /// Sampling and limits.
     pub options: GenerateOptions,
+    /// The form that the answer must have.
+    pub constraint: Option<Constraint>,
     /// Cancellation and progress.
     pub ticket: Ticket,
     /// When the command arrived.
@@ -160,6 +164,10 @@ impl FinishReason {
 pub struct Generation {
     /// The answer: valid UTF-8, without the stop string.
     pub text: String,
+    /// Every generated token, with those of a stop string and the end token.
+    pub tokens: Vec<u32>,
+    /// Of each of them, when `LOGPROBS` asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.

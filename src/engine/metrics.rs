@@ -253,6 +253,8 @@ mod tests {
             prompt_tokens: 7,
             cached_tokens: 5,
             completion_tokens,
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
             queued: Duration::from_millis(1),
             prefill: Duration::from_millis(2),
             decode: Duration::from_millis(40),

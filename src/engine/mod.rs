@@ -30,6 +30,7 @@
 //! lock).
 
 mod chat_template;
+mod constraint;
 mod context;
 mod decoder;
 mod desk;

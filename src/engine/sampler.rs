@@ -7,31 +7,35 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
+use super::constraint::Constraint;
 use super::error::EngineError;
 use crate::logic::adjust::Adjustments;
 use crate::logic::limits;
 use crate::logic::options::Sampling;
 
-/// The sampling chain of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
+/// Chooses the tokens of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
 #[derive(Debug)]
 pub(super) struct Sampler {
     seed: u32,
     /// `None` when logits are taken as they are.
     adjustments: Option<Adjustments>,
+    /// `None` when any token may come next.
+    constraint: Option<Constraint>,
     chain: Option<Chain>,
 }
 
+/// Samplers that need the whole distribution, with the memory they work in.
 #[derive(Debug)]
 struct Chain {
     sampler: LlamaSampler,
-    /// One entry per id of the vocabulary, refilled for each token.
     candidates: LlamaTokenDataArray,
 }
 
 impl Sampler {
     /// The samplers in llama.cpp's order: logit bias and penalties, which count the tokens of `prompt` too, then top-k,
-    /// top-p, min-p, temperature, then a draw with the seed.
-    pub(super) fn new(options: &Sampling, prompt: &[u32]) -> Self {
+    /// top-p, min-p, temperature, then a draw with the seed. As there, a draw that `constraint` does not allow is made
+    /// again among the allowed tokens.
+    pub(super) fn new(options: &Sampling, prompt: &[u32], constraint: Option<Constraint>) -> Self {
         let seed = options.seed.unwrap_or_else(random_seed);
         // At least one candidate must survive each filter.
         const MIN_KEEP: usize = 1;
@@ -45,7 +49,8 @@ impl Sampler {
             ]),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
         });
-        Self { seed, adjustments: Adjustments::new(&options.logit_bias, options.penalties, prompt), chain }
+        let adjustments = Adjustments::new(&options.logit_bias, options.penalties, prompt);
+        Self { seed, adjustments, constraint, chain }
     }
 
     /// The seed in use, drawn at random when none was given.
@@ -53,14 +58,28 @@ impl Sampler {
         self.seed
     }
 
+    /// Whether the answer has reached the end of its form.
+    pub(super) fn is_complete(&self) -> bool {
+        self.constraint.as_ref().is_some_and(Constraint::is_complete)
+    }
+
     /// # Errors
-    /// `INTERNAL` when the logits hold no finite number or the chain selects nothing.
+    /// `INTERNAL` when the logits hold no finite number or the chain selects nothing, `ERR` when the form of the answer
+    /// takes too much work.
     pub(super) fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
-        let Some(adjustments) = &mut self.adjustments else {
-            return draw(self.chain.as_mut(), logits);
-        };
-        let token = draw(self.chain.as_mut(), adjustments.apply(logits))?;
-        adjustments.chosen(token);
+        let Self { adjustments, constraint, chain, .. } = self;
+        let logits = adjustments.as_mut().map_or(logits, |adjustments| adjustments.apply(logits));
+        let mut token = draw(chain.as_mut(), logits)?;
+        if let Some(constraint) = constraint {
+            // Most draws are allowed, and to ask for one token costs far less than to ask for all.
+            if !constraint.allows(token)? {
+                token = draw(chain.as_mut(), constraint.mask(logits)?)?;
+            }
+            constraint.accept(token)?;
+        }
+        if let Some(adjustments) = adjustments {
+            adjustments.chosen(token);
+        }
         Ok(token)
     }
 }
@@ -123,19 +142,19 @@ mod tests {
 
     #[test]
     fn temperature_zero_takes_the_largest_logit_and_skips_nan() {
-        let mut sampler = Sampler::new(&sampling(0.0, 1), &[]);
+        let mut sampler = Sampler::new(&sampling(0.0, 1), &[], None);
         assert_eq!(sampler.choose(&[0.1, f32::NAN, 7.0, 3.0]).unwrap(), 2);
     }
 
     #[test]
     fn logits_without_a_number_are_an_error() {
-        let mut sampler = Sampler::new(&sampling(0.0, 1), &[]);
+        let mut sampler = Sampler::new(&sampling(0.0, 1), &[], None);
         assert_eq!(sampler.choose(&[f32::NAN, f32::NAN]).unwrap_err().code(), "INTERNAL");
     }
 
     #[test]
     fn sampling_refuses_a_logit_that_is_no_number_and_takes_a_forbidden_token() {
-        let mut sampler = Sampler::new(&sampling(1.0, 1), &[]);
+        let mut sampler = Sampler::new(&sampling(1.0, 1), &[], None);
         assert_eq!(sampler.choose(&[0.1, f32::NAN]).unwrap_err().code(), "INTERNAL");
         assert_eq!(sampler.choose(&[0.1, f32::INFINITY]).unwrap_err().code(), "INTERNAL");
         assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.1]).unwrap(), 1);
@@ -145,7 +164,7 @@ mod tests {
     fn the_same_seed_draws_the_same_tokens() {
         let logits: Vec<f32> = (0..100_u8).map(|i| f32::from(i % 7)).collect();
         let draw = |seed| {
-            let mut sampler = Sampler::new(&sampling(1.0, seed), &[]);
+            let mut sampler = Sampler::new(&sampling(1.0, seed), &[], None);
             (0..20).map(|_| sampler.choose(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
@@ -155,7 +174,7 @@ mod tests {
     #[test]
     fn top_k_one_is_greedy_at_any_temperature() {
         let options = Sampling { temperature: 2.0, top_k: 1, seed: Some(3), ..Sampling::default() };
-        let mut sampler = Sampler::new(&options, &[]);
+        let mut sampler = Sampler::new(&options, &[], None);
         assert!((0..10).all(|_| sampler.choose(&[0.0, 1.0, 5.0, 4.9]).unwrap() == 2));
     }
 
@@ -163,12 +182,12 @@ mod tests {
     fn penalties_and_bias_also_turn_the_greedy_choice() {
         let mut options = sampling(0.0, 1);
         options.penalties.presence = 2.0;
-        let mut sampler = Sampler::new(&options, &[0]);
+        let mut sampler = Sampler::new(&options, &[0], None);
         let logits = [5.0, 4.0, 3.5];
         let chosen: Vec<u32> = (0..3).map(|_| sampler.choose(&logits).unwrap()).collect();
         assert_eq!(chosen, [1, 2, 0], "the prompt has 0, then each choice counts");
         options.logit_bias = vec![(2, 100.0)];
-        assert_eq!(Sampler::new(&options, &[]).choose(&logits).unwrap(), 2);
+        assert_eq!(Sampler::new(&options, &[], None).choose(&logits).unwrap(), 2);
     }
 
     #[test]

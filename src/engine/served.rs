@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::constraint::{Constraint, Constraints};
 use super::context::{AbortSwitch, Context, ContextSpec};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
@@ -15,7 +16,7 @@ use super::pool::{Pool, PoolSpec};
 use super::stop::Stop;
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions, Pooling};
+use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -73,6 +74,7 @@ pub struct Served {
     pub context: u32,
     workers: Workers,
     stop: Stop,
+    constraints: Constraints,
     metrics: Arc<Metrics>,
 }
 
@@ -131,7 +133,24 @@ impl Served {
                 (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, layout.threads)?))
             }
         };
-        Ok(Self { model, options, layout, context, workers, stop, metrics: Arc::clone(host.metrics) })
+        Ok(Self {
+            model,
+            options,
+            layout,
+            context,
+            workers,
+            stop,
+            constraints: Constraints::default(),
+            metrics: Arc::clone(host.metrics),
+        })
+    }
+
+    /// Compiles the form that an answer must have. Not for the main thread.
+    ///
+    /// # Errors
+    /// `ERR` when it cannot be used.
+    pub fn constraint(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
+        self.constraints.compile(&self.model, form)
     }
 
     /// Tells whose vectors these are: equal only for the same model with the same pooling.

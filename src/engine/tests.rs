@@ -114,6 +114,7 @@ impl Fake {
         let job = GenerateJob {
             prompt: prompt.bytes().map(u32::from).collect(),
             options: greedy(options),
+            constraint: None,
             ticket: ticket.clone(),
             arrived: Instant::now(),
             permit: self.pool.permit(100).unwrap(),
@@ -197,6 +198,7 @@ fn a_request_cancelled_in_the_queue_is_answered_without_decoding() {
     let job = GenerateJob {
         prompt: vec![97],
         options: max_tokens(3),
+        constraint: None,
         ticket,
         arrived: Instant::now(),
         permit: fake.pool.permit(100).unwrap(),
@@ -259,6 +261,7 @@ fn generate(served: &Served, prompt: Vec<u32>, options: GenerateOptions) -> Answ
     served.generate(GenerateJob {
         prompt,
         options,
+        constraint: None,
         ticket: Ticket::default(),
         arrived: Instant::now(),
         permit: served.permit(100).unwrap(),

@@ -15,6 +15,7 @@ use super::error::EngineError;
 use super::job::{FinishReason, GenerateJob, Generation};
 use super::pool::{Inbox, Next};
 use super::sampler::Sampler;
+use crate::logic::logprobs::{TokenLogprobs, token_logprobs};
 use crate::logic::sched::{Admission, Plan, SchedLimits, Scheduler, SlotId};
 use crate::logic::stop::{Progress, TextAssembler};
 
@@ -42,7 +43,8 @@ struct Running {
     prompt_tokens: usize,
     /// Of these, the ones that were in the model's memory already.
     cached_tokens: usize,
-    generated: u32,
+    tokens: Vec<u32>,
+    logprobs: Vec<TokenLogprobs>,
     started: Instant,
     first_token: Option<Instant>,
 }
@@ -113,7 +115,7 @@ impl<D: Decoder> Worker<D> {
         job.ticket.start();
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
-        let sampler = Sampler::new(&job.options.sampling, &prompt);
+        let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());
         let Some(slot) = self.scheduler.admit(prompt) else {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
@@ -123,7 +125,8 @@ impl<D: Decoder> Worker<D> {
             text: TextAssembler::new(job.options.stop.clone()),
             prompt_tokens,
             cached_tokens: 0,
-            generated: 0,
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
             started: Instant::now(),
             first_token: None,
             job,
@@ -194,7 +197,7 @@ impl<D: Decoder> Worker<D> {
             let Some(running) = self.running.get_mut(entry.slot.index()).and_then(Option::as_mut) else {
                 continue;
             };
-            let chosen = self.decoder.logits(index).and_then(|logits| running.sampler.choose(logits));
+            let chosen = self.decoder.logits(index).and_then(|logits| running.choose(logits));
             let outcome = chosen
                 .and_then(|token| running.take(token, &*self.vocabulary, &mut self.piece).map(|end| (token, end)));
             match outcome {
@@ -249,6 +252,15 @@ impl<D: Decoder> Worker<D> {
 }
 
 impl Running {
+    /// Chooses the next token, and notes its probability if that is asked for.
+    fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        let token = self.sampler.choose(logits)?;
+        if let Some(count) = self.job.options.logprobs {
+            self.logprobs.push(token_logprobs(logits, token, count as usize));
+        }
+        Ok(token)
+    }
+
     /// Takes one generated token into the answer; says why the answer ends with it, if it does.
     fn take(
         &mut self,
@@ -257,8 +269,8 @@ impl Running {
         piece: &mut Vec<u8>,
     ) -> Result<Option<FinishReason>, EngineError> {
         self.first_token.get_or_insert_with(Instant::now);
-        self.generated += 1;
-        self.job.ticket.generated.store(self.generated, Ordering::Relaxed);
+        self.tokens.push(token);
+        self.job.ticket.generated.store(self.generated(), Ordering::Relaxed);
         if vocabulary.is_end(token) {
             return Ok(Some(FinishReason::EndOfSequence));
         }
@@ -267,7 +279,15 @@ impl Running {
         if self.text.push(piece) == Progress::Stopped {
             return Ok(Some(FinishReason::Stop));
         }
-        Ok((self.generated >= self.job.options.max_tokens).then_some(FinishReason::Length))
+        // Only the end token could follow.
+        if self.sampler.is_complete() {
+            return Ok(Some(FinishReason::EndOfSequence));
+        }
+        Ok((self.generated() >= self.job.options.max_tokens).then_some(FinishReason::Length))
+    }
+
+    fn generated(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
     }
 
     fn finish(self, outcome: Result<FinishReason, EngineError>) {
@@ -278,7 +298,9 @@ impl Running {
             finish_reason,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
-            completion_tokens: self.generated as usize,
+            completion_tokens: self.tokens.len(),
+            tokens: self.tokens,
+            logprobs: self.logprobs,
             queued: self.started.duration_since(self.job.arrived),
             prefill: first_token.duration_since(self.started),
             decode: now.duration_since(first_token),

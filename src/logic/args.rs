@@ -74,6 +74,14 @@ impl<'a> Args<'a> {
         utf8(what, self.required(what)?, limits::TEXT_MAX)
     }
 
+    /// As [`Args::text`], but not empty and of at most `max` bytes.
+    ///
+    /// # Errors
+    /// Also [`ArgError::Empty`].
+    pub fn limited_text(&mut self, what: &'static str, max: usize) -> Result<&'a str, ArgError> {
+        non_empty(what, utf8(what, self.required(what)?, max)?)
+    }
+
     /// As [`Args::text`], but not empty.
     ///
     /// # Errors

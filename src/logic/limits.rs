@@ -73,6 +73,18 @@ pub const LOGIT_BIAS_MIN: f32 = -100.0;
 /// `LOGITBIAS`: in effect allows no other token.
 pub const LOGIT_BIAS_MAX: f32 = 100.0;
 
+/// `GRAMMAR` and `JSONSCHEMA`, in bytes.
+pub const GRAMMAR_BYTES_MAX: usize = 64 << 10;
+/// `GRAMMAR` and `JSONSCHEMA`: levels of nesting.
+pub const GRAMMAR_DEPTH_MAX: usize = 64;
+/// `GRAMMAR`: the numbers in `{m,n}`, as in llama.cpp (`MAX_REPETITION_THRESHOLD`).
+pub const GRAMMAR_REPEAT_MAX: u32 = 2000;
+
+/// `LOGPROBS`: 0 tells only about the generated tokens.
+pub const LOGPROBS_MIN: u32 = 0;
+/// `LOGPROBS`: as in the API that made the word known.
+pub const LOGPROBS_MAX: u32 = 20;
+
 /// `SEED`: any 32-bit number.
 pub const SEED_MIN: u32 = 0;
 /// `SEED`: any 32-bit number but the last, which means a random one to llama.cpp.

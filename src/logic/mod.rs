@@ -7,10 +7,12 @@
 pub mod adjust;
 pub mod args;
 pub mod chunk;
+pub mod gbnf;
 pub mod hangul;
 pub mod index;
 pub mod keys;
 pub mod limits;
+pub mod logprobs;
 pub mod options;
 pub mod packing;
 pub mod prefix;

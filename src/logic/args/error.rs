@@ -94,6 +94,30 @@ pub enum ArgError {
         /// The argument.
         what: &'static str,
     },
+    /// A grammar or schema that cannot be used.
+    #[error("{option}: {problem}")]
+    BadForm {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it, in printable ASCII.
+        problem: String,
+    },
+    /// Two options that exclude each other.
+    #[error("{one} and {other} exclude each other")]
+    Exclusive {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A reply with more parts than a server should send.
+    #[error("{option} would make a reply of more than {max} numbers; lower it or MAXTOKENS")]
+    ReplyTooLarge {
+        /// The option.
+        option: &'static str,
+        /// The most numbers.
+        max: usize,
+    },
     /// A name that cannot be part of a key or a pattern.
     #[error("{what} must not contain control characters or braces, and must not be '*'")]
     BadName {

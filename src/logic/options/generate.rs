@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::logic::adjust::Penalties;
 use crate::logic::args::{ArgError, Args, Keyword, non_empty, utf8};
 use crate::logic::limits;
+use crate::logic::options::form::OutputForm;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,10 +53,16 @@ pub struct GenerateOptions {
     pub max_tokens: u32,
     /// How the next token is chosen.
     pub sampling: Sampling,
+    /// `GRAMMAR` or `JSONSCHEMA`.
+    pub form: Option<OutputForm>,
     /// `STOP`: texts that end the answer; none is empty.
     pub stop: Vec<String>,
     /// `TIMEOUT`, from arrival to answer.
     pub timeout: Option<Duration>,
+    /// `WITHTOKENS`: the generated token ids in the reply.
+    pub with_tokens: bool,
+    /// `LOGPROBS`: for each generated token its probability, and those of so many likeliest ones.
+    pub logprobs: Option<u32>,
     /// `WITHSTATS`: answer with a map.
     pub with_stats: bool,
 }
@@ -65,8 +72,11 @@ impl Default for GenerateOptions {
         Self {
             max_tokens: limits::MAX_TOKENS_DEFAULT,
             sampling: Sampling::default(),
+            form: None,
             stop: Vec::new(),
             timeout: None,
+            with_tokens: false,
+            logprobs: None,
             with_stats: false,
         }
     }
@@ -106,15 +116,40 @@ impl GenerateOptions {
             }
             "LOGITBIAS" => self.sampling.logit_bias = logit_bias(args)?,
             "SEED" => self.sampling.seed = Some(args.integer("SEED", limits::SEED_MIN, limits::SEED_MAX)?),
+            "GRAMMAR" => self.set_form(OutputForm::grammar(args)?)?,
+            "JSONSCHEMA" => self.set_form(OutputForm::json_schema(args)?)?,
             "STOP" => self.stop = stop_strings(args)?,
             "TIMEOUT" => {
                 let milliseconds = args.integer("TIMEOUT", limits::TIMEOUT_MS_MIN, limits::TIMEOUT_MS_MAX)?;
                 self.timeout = Some(Duration::from_millis(milliseconds.into()));
             }
+            "WITHTOKENS" => self.with_tokens = true,
+            "LOGPROBS" => self.logprobs = Some(args.integer("LOGPROBS", limits::LOGPROBS_MIN, limits::LOGPROBS_MAX)?),
             "WITHSTATS" => self.with_stats = true,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn set_form(&mut self, form: OutputForm) -> Result<(), ArgError> {
+        if self.form.is_some() {
+            return Err(ArgError::Exclusive { one: "GRAMMAR", other: "JSONSCHEMA" });
+        }
+        self.form = Some(form);
+        Ok(())
+    }
+
+    /// Checks what depends on more than one option.
+    ///
+    /// # Errors
+    /// When the reply could become larger than a server should send in one go.
+    pub fn check(&self) -> Result<(), ArgError> {
+        let per_token = self.logprobs.map_or(0, |count| 2 + 2 * count as usize) + usize::from(self.with_tokens);
+        if per_token * self.max_tokens as usize > limits::REPLY_ELEMENTS_MAX {
+            let option = if self.logprobs.is_some() { "LOGPROBS" } else { "WITHTOKENS" };
+            return Err(ArgError::ReplyTooLarge { option, max: limits::REPLY_ELEMENTS_MAX });
+        }
+        Ok(())
     }
 }
 
@@ -212,15 +247,24 @@ mod tests {
             logit_bias: Vec::new(),
             seed: None,
         };
-        let expected =
-            GenerateOptions { max_tokens: 256, sampling, stop: Vec::new(), timeout: None, with_stats: false };
+        let expected = GenerateOptions {
+            max_tokens: 256,
+            sampling,
+            form: None,
+            stop: Vec::new(),
+            timeout: None,
+            with_tokens: false,
+            logprobs: None,
+            with_stats: false,
+        };
         assert_eq!(options(""), Ok(expected));
     }
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
         let line = "withstats Timeout 1500 STOP 2 END MAXTOKENS seed 4294967294 minp 0 topp 1 TOPK 0 temp 0.25 \
-                    maxtokens 7 LogitBias 2 5 -100 0 0.5 repeatpenalty 1.25 REPEATLASTN -1 presence 2 frequency -0.5";
+                    maxtokens 7 LogitBias 2 5 -100 0 0.5 repeatpenalty 1.25 REPEATLASTN -1 presence 2 frequency -0.5 \
+                    JsonSchema true WithTokens logprobs 3";
         let sampling = Sampling {
             temperature: 0.25,
             top_k: 0,
@@ -233,8 +277,11 @@ mod tests {
         let expected = GenerateOptions {
             max_tokens: 7,
             sampling,
+            form: Some(OutputForm::JsonSchema(true.into())),
             stop: vec!["END".into(), "MAXTOKENS".into()],
             timeout: Some(Duration::from_millis(1500)),
+            with_tokens: true,
+            logprobs: Some(3),
             with_stats: true,
         };
         assert_eq!(options(line), Ok(expected));
@@ -248,6 +295,16 @@ mod tests {
                 f32::to_bits(expected)
             );
         }
+    }
+
+    #[test]
+    fn a_reply_of_too_many_numbers_is_refused() {
+        let check = |line: &str| options(line).unwrap().check().map_err(|error| error.to_string());
+        assert_eq!(check("MAXTOKENS 100000 WITHTOKENS"), Ok(()));
+        let text = "WITHTOKENS would make a reply of more than 100000 numbers; lower it or MAXTOKENS";
+        assert_eq!(check("MAXTOKENS 100001 WITHTOKENS"), Err(text.to_owned()));
+        assert_eq!(check("MAXTOKENS 2325 LOGPROBS 20 WITHTOKENS"), Ok(()));
+        assert!(check("MAXTOKENS 2326 LOGPROBS 20 WITHTOKENS").is_err());
     }
 
     #[test]
@@ -300,6 +357,19 @@ mod tests {
             ("LOGITBIAS 1 1 -inf", "LOGITBIAS bias is not a number"),
             ("LOGITBIAS 1 1 100.5", "LOGITBIAS bias must be from -100 to 100"),
             ("LOGITBIAS 1 1 1 LOGITBIAS 1 1 1", "option LOGITBIAS is given twice"),
+            ("GRAMMAR", "option GRAMMAR needs a value"),
+            ("GRAMMAR ''", "GRAMMAR must not be empty"),
+            ("GRAMMAR x", "GRAMMAR: line 1: '::=' is expected after the rule's name"),
+            ("JSONSCHEMA ''", "JSONSCHEMA must not be empty"),
+            ("JSONSCHEMA {", "JSONSCHEMA: not JSON at line 1 column 1"),
+            ("JSONSCHEMA [1]", "JSONSCHEMA: a schema is an object, true or false"),
+            ("JSONSCHEMA true JSONSCHEMA true", "option JSONSCHEMA is given twice"),
+            ("JSONSCHEMA true GRAMMAR root::=[a]", "GRAMMAR and JSONSCHEMA exclude each other"),
+            ("LOGPROBS -1", "LOGPROBS must be from 0 to 20"),
+            ("LOGPROBS 21", "LOGPROBS must be from 0 to 20"),
+            ("LOGPROBS nan", "LOGPROBS is not an integer"),
+            ("LOGPROBS 1 LOGPROBS 1", "option LOGPROBS is given twice"),
+            ("WITHTOKENS WITHTOKENS", "option WITHTOKENS is given twice"),
             ("K 3", "unknown option 'K'"),
         ] {
             assert_eq!(options(line).unwrap_err().to_string(), text);

@@ -3,6 +3,7 @@
 
 mod chat;
 mod embed;
+mod form;
 mod generate;
 mod index;
 mod load;
@@ -11,6 +12,7 @@ mod tokens;
 
 pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
+pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};

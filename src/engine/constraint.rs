@@ -1,0 +1,171 @@
+//! Answers of a given form: which tokens a grammar or a JSON schema allows next.
+//!
+//! llguidance does it, not llama.cpp's own grammars: those have no bound on time or memory (an ambiguous grammar grows
+//! without end, in a worker that others wait for), throw and abort, and look at the whole vocabulary for each token. Here
+//! every step has a budget, and running out of it is an error of the one request.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+
+use super::error::EngineError;
+use super::model::Model;
+use crate::logic::options::OutputForm;
+
+/// Work for one step, in items of the parser: tens of milliseconds. Enough for the whole vocabulary of a large model
+/// under a grammar that allows nearly everything.
+const STEP_ITEMS: usize = 1_000_000;
+/// Work for one step of the lexer; see `ParserLimits`.
+const STEP_FUEL: u64 = 1_000_000;
+/// States of the lexer, about 2 KB each.
+const LEXER_STATES: usize = 20_000;
+/// Symbols of a compiled grammar.
+const GRAMMAR_SYMBOLS: usize = 100_000;
+
+/// White space between the parts of a JSON text: free, but small models would go on with it for ever.
+const JSON_SPACE: &str = r"[ \n\t]{0,16}";
+
+/// What constrained answers of one model share, made when the first is asked for.
+#[derive(Default)]
+pub(super) struct Constraints(OnceLock<Result<Shared, String>>);
+
+struct Shared {
+    factory: ParserFactory,
+    ends: Arc<[u32]>,
+}
+
+impl fmt::Debug for Constraints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraints").field("made", &self.0.get().is_some()).finish()
+    }
+}
+
+impl Constraints {
+    /// Compiles `form`. Takes up to a second, the first time for a model perhaps more; not for the main thread.
+    pub(super) fn compile(&self, model: &Model, form: &OutputForm) -> Result<Constraint, EngineError> {
+        let shared = self.0.get_or_init(|| Shared::new(model));
+        let shared = shared.as_ref().map_err(|error| EngineError::Internal(error.clone()))?;
+        let grammar = match form {
+            OutputForm::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
+            OutputForm::JsonSchema(schema) => {
+                let mut schema = schema.clone();
+                if let Some(members) = schema.as_object_mut() {
+                    members.insert("x-guidance".to_owned(), serde_json::json!({ "whitespace_pattern": JSON_SPACE }));
+                }
+                TopLevelGrammar::from_json_schema(schema)
+            }
+        };
+        let mut matcher = Matcher::new(shared.factory.create_parser(grammar));
+        // Also says whether there is a text of this form at all.
+        let begins =
+            matcher.is_accepting().and_then(|empty| if empty { Ok(()) } else { matcher.compute_mask().map(drop) });
+        match begins {
+            Ok(()) => Ok(Constraint { matcher, ends: Arc::clone(&shared.ends), masked: Vec::new() }),
+            Err(error) => Err(EngineError::BadForm { option: form.option(), reason: reason(&error) }),
+        }
+    }
+}
+
+impl Shared {
+    fn new(model: &Model) -> Result<Self, String> {
+        let vocabulary = model.facts.vocabulary;
+        let ends: Vec<u32> = (0..vocabulary).filter(|&token| model.is_end(token)).collect();
+        let words: Result<Vec<Vec<u8>>, EngineError> = (0..vocabulary)
+            .map(|token| {
+                let mut word = Vec::new();
+                // Control tokens have no text here, so no grammar allows them.
+                model.piece(token, &mut word).map(|()| word)
+            })
+            .collect();
+        let words = words.map_err(|error| error.to_string())?;
+        // Where there is no end token, its place is never asked for.
+        let info = TokRxInfo::new(vocabulary, ends.first().copied().unwrap_or(0));
+        let environment = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
+        let mut factory = ParserFactory::new(
+            &(environment as _),
+            InferenceCapabilities::default(),
+            &SlicedBiasComputer::general_slices(),
+        )
+        .map_err(|error| format!("the vocabulary cannot be used for grammars: {error}"))?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.step_max_items = STEP_ITEMS;
+        limits.step_lexer_fuel = STEP_FUEL;
+        limits.max_lexer_states = LEXER_STATES;
+        limits.max_grammar_size = GRAMMAR_SYMBOLS;
+        limits.verbose_errors = false;
+        Ok(Self { factory, ends: ends.into() })
+    }
+}
+
+/// The form of one answer, and how far the answer has come in it.
+pub struct Constraint {
+    matcher: Matcher,
+    /// Tokens that end an answer.
+    ends: Arc<[u32]>,
+    /// Logits of the allowed tokens, kept for its memory.
+    masked: Vec<f32>,
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("stopped", &self.matcher.is_stopped()).finish_non_exhaustive()
+    }
+}
+
+impl Constraint {
+    /// Whether the answer may go on with `token`, or end with it.
+    pub(super) fn allows(&mut self, token: u32) -> Result<bool, EngineError> {
+        if self.ends.contains(&token) {
+            return self.matcher.is_accepting().map_err(failed);
+        }
+        self.matcher.validate_tokens(&[token]).map(|valid| valid == 1).map_err(failed)
+    }
+
+    /// `logits` with minus infinity for what is not allowed.
+    pub(super) fn mask(&mut self, logits: &[f32]) -> Result<&[f32], EngineError> {
+        let may_end = self.matcher.is_accepting().map_err(failed)?;
+        let allowed = self.matcher.compute_mask().map_err(failed)?;
+        self.masked.clear();
+        self.masked.extend((0_u32..).zip(logits).map(|(token, &logit)| {
+            let allowed = if self.ends.contains(&token) {
+                may_end
+            } else {
+                (token as usize) < allowed.len() && allowed.is_allowed(token)
+            };
+            if allowed { logit } else { f32::NEG_INFINITY }
+        }));
+        Ok(&self.masked)
+    }
+
+    /// Takes note of a chosen token, which must be allowed.
+    pub(super) fn accept(&mut self, token: u32) -> Result<(), EngineError> {
+        if self.ends.contains(&token) {
+            return Ok(());
+        }
+        self.matcher.consume_token(token).map_err(failed)
+    }
+
+    /// Whether nothing can follow.
+    pub(super) fn is_complete(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+}
+
+fn failed(error: impl fmt::Display) -> EngineError {
+    EngineError::FormTooComplex(reason(&error))
+}
+
+/// The first line, because errors of llguidance go on with its state and a backtrace.
+fn reason(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    if line.contains("NoExtension") {
+        return "no token can follow".to_owned();
+    }
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,400 @@
+//! GBNF, llama.cpp's notation for grammars, translated into the Lark notation of llguidance.
+//!
+//! Every character becomes a terminal of its own, because llguidance's lexer takes the longest match and GBNF knows no
+//! lexer: a choice between `"a" "bc"` and `"ab"` must stay open. What GBNF calls `root` becomes `start`, rule `n` becomes
+//! `rn`. Left recursion, which llama.cpp refuses, is fine.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use thiserror::Error;
+
+use super::limits::{GRAMMAR_DEPTH_MAX, GRAMMAR_REPEAT_MAX};
+
+/// Why a grammar cannot be used; the text is printable ASCII.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("line {line}: {problem}")]
+pub struct GbnfError {
+    /// Line of the grammar, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+/// The grammar in Lark.
+///
+/// # Errors
+/// When it is not GBNF, uses a rule that it does not define, defines one twice, has no rule `root`, or nests too deeply.
+pub fn to_lark(grammar: &str) -> Result<String, GbnfError> {
+    Parser { rest: grammar, line: 1, rules: HashMap::new(), names: Vec::new() }.grammar()
+}
+
+/// Characters of a rule's name that an error repeats.
+const SHOWN_MAX: usize = 32;
+
+#[derive(Debug)]
+struct Parser<'a> {
+    rest: &'a str,
+    line: usize,
+    /// Number of each rule, and whether it is defined.
+    rules: HashMap<&'a str, (usize, bool)>,
+    /// Names by number, each with the line that first mentions it.
+    names: Vec<(&'a str, usize)>,
+}
+
+/// What ends an item of a sequence: a newline does, unless parentheses are open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Newlines {
+    End,
+    Skip,
+}
+
+impl<'a> Parser<'a> {
+    fn grammar(mut self) -> Result<String, GbnfError> {
+        let mut lark = String::new();
+        self.skip_space(Newlines::Skip);
+        while !self.rest.is_empty() {
+            let name = self.name().ok_or_else(|| self.error("a rule's name is expected"))?;
+            let number = self.number(name);
+            if let Some((_, defined)) = self.rules.get_mut(name)
+                && std::mem::replace(defined, true)
+            {
+                return Err(self.error(format!("rule '{}' is defined twice", shown(name))));
+            }
+            self.skip_space(Newlines::End);
+            if !self.take("::=") {
+                return Err(self.error("'::=' is expected after the rule's name"));
+            }
+            self.skip_space(Newlines::Skip);
+            let body = self.alternates(0)?;
+            if !self.rest.is_empty() && !self.rest.starts_with(['\n', '\r']) {
+                return Err(self.error("the end of the line is expected"));
+            }
+            _ = writeln!(lark, "r{number}: {body}");
+            self.skip_space(Newlines::Skip);
+        }
+        if let Some((name, line)) = self.names.iter().find(|(name, _)| !self.rules.get(name).is_some_and(|rule| rule.1))
+        {
+            return Err(GbnfError { line: *line, problem: format!("rule '{}' is not defined", shown(name)) });
+        }
+        match self.rules.get("root") {
+            Some((root, _)) => Ok(format!("start: r{root}\n{lark}")),
+            None => Err(self.error("there is no rule 'root'")),
+        }
+    }
+
+    fn alternates(&mut self, depth: usize) -> Result<String, GbnfError> {
+        let mut choice = self.sequence(depth)?;
+        while self.take("|") {
+            self.skip_space(Newlines::Skip);
+            choice.push_str(" | ");
+            choice.push_str(&self.sequence(depth)?);
+        }
+        Ok(choice)
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<String, GbnfError> {
+        let newlines = if depth == 0 { Newlines::End } else { Newlines::Skip };
+        let mut items = String::new();
+        loop {
+            self.skip_space(newlines);
+            if self.rest.is_empty() || self.rest.starts_with(['|', ')', '\n', '\r']) {
+                break;
+            }
+            let item = self.item(depth)?;
+            let item = self.repeated(item)?;
+            if !items.is_empty() {
+                items.push(' ');
+            }
+            items.push_str(&item);
+        }
+        Ok(if items.is_empty() { r#""""#.to_owned() } else { items })
+    }
+
+    fn item(&mut self, depth: usize) -> Result<String, GbnfError> {
+        if self.take("\"") {
+            return self.literal();
+        }
+        if self.take("[") {
+            return self.class();
+        }
+        if self.take(".") {
+            return Ok("/(?s:.)/".to_owned());
+        }
+        if self.take("(") {
+            if depth == GRAMMAR_DEPTH_MAX {
+                return Err(self.error(format!("parentheses are nested more than {GRAMMAR_DEPTH_MAX} deep")));
+            }
+            self.skip_space(Newlines::Skip);
+            let inner = self.alternates(depth + 1)?;
+            return if self.take(")") { Ok(format!("({inner})")) } else { Err(self.error("')' is missing")) };
+        }
+        match self.name() {
+            Some(name) => Ok(format!("r{}", self.number(name))),
+            None => Err(self.error("a rule's name, '\"', '[', '(' or '.' is expected")),
+        }
+    }
+
+    /// The item with what follows it of `*`, `+`, `?` and `{m,n}`.
+    fn repeated(&mut self, mut item: String) -> Result<String, GbnfError> {
+        loop {
+            self.skip_space(Newlines::End);
+            let times = match self.rest.chars().next() {
+                Some(sign @ ('*' | '+' | '?')) => {
+                    self.rest = &self.rest[1..];
+                    sign.to_string()
+                }
+                Some('{') => {
+                    self.rest = &self.rest[1..];
+                    self.times()?
+                }
+                _ => return Ok(item),
+            };
+            item = format!("({item}){times}");
+        }
+    }
+
+    /// The rest of `{m}`, `{m,}` or `{m,n}`.
+    fn times(&mut self) -> Result<String, GbnfError> {
+        self.skip_space(Newlines::End);
+        let least = self.count()?;
+        let mut most = Some(least);
+        self.skip_space(Newlines::End);
+        if self.take(",") {
+            self.skip_space(Newlines::End);
+            most = if self.rest.starts_with('}') { None } else { Some(self.count()?) };
+            self.skip_space(Newlines::End);
+        }
+        if !self.take("}") {
+            return Err(self.error("'}' is missing"));
+        }
+        match most {
+            Some(most) if most < least => Err(self.error("a repetition ends before it begins")),
+            Some(most) => Ok(format!("{{{least},{most}}}")),
+            None => Ok(format!("{{{least},}}")),
+        }
+    }
+
+    fn count(&mut self) -> Result<u32, GbnfError> {
+        let digits = self.take_while(|c| c.is_ascii_digit());
+        match digits.parse() {
+            Ok(count) if count <= GRAMMAR_REPEAT_MAX => Ok(count),
+            _ => Err(self.error(format!("a repetition needs a number from 0 to {GRAMMAR_REPEAT_MAX}"))),
+        }
+    }
+
+    /// The rest of `"text"`.
+    fn literal(&mut self) -> Result<String, GbnfError> {
+        let mut terminals = Vec::new();
+        while !self.take("\"") {
+            terminals.push(format!("/{}/", escaped(self.character("'\"' is missing")?)));
+        }
+        Ok(match terminals.as_slice() {
+            [] => r#""""#.to_owned(),
+            [one] => one.clone(),
+            many => format!("({})", many.join(" ")),
+        })
+    }
+
+    /// The rest of `[a-z]` or `[^a-z]`.
+    fn class(&mut self) -> Result<String, GbnfError> {
+        let mut set = if self.take("^") { "[^".to_owned() } else { "[".to_owned() };
+        let empty = set.len();
+        while !self.take("]") {
+            let first = self.character("']' is missing")?;
+            set.push_str(&escaped(first));
+            if self.rest.starts_with('-') && !self.rest.starts_with("-]") {
+                self.rest = &self.rest[1..];
+                let last = self.character("']' is missing")?;
+                if last < first {
+                    return Err(self.error("a range of characters ends before it begins"));
+                }
+                set.push('-');
+                set.push_str(&escaped(last));
+            }
+        }
+        if set.len() == empty {
+            return Err(self.error("[] matches nothing"));
+        }
+        Ok(format!("/{set}]/"))
+    }
+
+    /// One character of a literal or a class.
+    fn character(&mut self, missing: &str) -> Result<char, GbnfError> {
+        let Some(first) = self.rest.chars().next() else { return Err(self.error(missing)) };
+        self.rest = &self.rest[first.len_utf8()..];
+        if first == '\n' {
+            self.line += 1;
+        }
+        if first != '\\' {
+            return Ok(first);
+        }
+        let Some(escape) = self.rest.chars().next() else { return Err(self.error(missing)) };
+        self.rest = &self.rest[escape.len_utf8()..];
+        let digits = match escape {
+            't' => return Ok('\t'),
+            'r' => return Ok('\r'),
+            'n' => return Ok('\n'),
+            '\\' | '"' | '[' | ']' | '-' | '^' | '/' => return Ok(escape),
+            'x' => 2,
+            'u' => 4,
+            'U' => 8,
+            _ => return Err(self.error("unknown escape after '\\'")),
+        };
+        let code = self.rest.get(..digits).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let character = code.and_then(|code| char::from_u32(u32::from_str_radix(code, 16).ok()?));
+        let Some(character) = character else {
+            return Err(
+                self.error(format!("{digits} hexadecimal digits of a character are expected after '\\{escape}'"))
+            );
+        };
+        self.rest = &self.rest[digits..];
+        Ok(character)
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let name = self.take_while(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        (!name.is_empty()).then_some(name)
+    }
+
+    fn number(&mut self, name: &'a str) -> usize {
+        let next = self.names.len();
+        let number = self.rules.entry(name).or_insert((next, false)).0;
+        if number == next {
+            self.names.push((name, self.line));
+        }
+        number
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        let rest = self.rest.strip_prefix(token);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
+    fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
+        let (taken, rest) = self.rest.split_at(self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+
+    /// Skips blanks, comments, and newlines if they mean nothing here.
+    fn skip_space(&mut self, newlines: Newlines) {
+        loop {
+            self.take_while(|c| c == ' ' || c == '\t');
+            if self.rest.starts_with('#') {
+                self.take_while(|c| c != '\n' && c != '\r');
+            } else if newlines == Newlines::Skip && self.rest.starts_with(['\n', '\r']) {
+                self.line += usize::from(self.rest.starts_with('\n'));
+                self.rest = &self.rest[1..];
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn error(&self, problem: impl Into<String>) -> GbnfError {
+        GbnfError { line: self.line, problem: problem.into() }
+    }
+}
+
+/// A character for a regular expression, inside and outside of a class.
+fn escaped(character: char) -> String {
+    format!("\\x{{{:x}}}", u32::from(character))
+}
+
+fn shown(name: &str) -> &str {
+    name.get(..SHOWN_MAX).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lark(grammar: &str) -> String {
+        to_lark(grammar).unwrap()
+    }
+
+    fn problem(grammar: &str) -> String {
+        to_lark(grammar).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_character_of_a_literal_is_a_terminal() {
+        assert_eq!(lark(r#"root ::= "ab" "/""#), "start: r0\nr0: (/\\x{61}/ /\\x{62}/) /\\x{2f}/\n");
+    }
+
+    #[test]
+    fn escapes_stand_for_their_characters() {
+        assert_eq!(
+            lark(r#"root ::= "\n\"\\" [\x41\u00e9\U0001F980\]]"#),
+            "start: r0\nr0: (/\\x{a}/ /\\x{22}/ /\\x{5c}/) /[\\x{41}\\x{e9}\\x{1f980}\\x{5d}]/\n"
+        );
+    }
+
+    #[test]
+    fn classes_have_ranges_and_a_minus_at_the_end_is_itself() {
+        assert_eq!(lark("root ::= [^a-z0-]"), "start: r0\nr0: /[^\\x{61}-\\x{7a}\\x{30}\\x{2d}]/\n");
+        assert_eq!(lark("root ::= ."), "start: r0\nr0: /(?s:.)/\n");
+    }
+
+    #[test]
+    fn repetition_binds_to_the_whole_item() {
+        assert_eq!(
+            lark(r#"root ::= "ab"* root+? [0-9]{2} .{1,} .{ 0 , 3 }"#),
+            "start: r0\nr0: ((/\\x{61}/ /\\x{62}/))* ((r0)+)? (/[\\x{30}-\\x{39}]/){2,2} (/(?s:.)/){1,} (/(?s:.)/){0,3}\n"
+        );
+    }
+
+    #[test]
+    fn rules_may_stand_in_any_order_with_comments_and_lines_in_parentheses() {
+        let grammar =
+            "# a list\nroot ::= item (\n  \",\" item # more\n)* |\n  none\nnone ::= \"\"\n\nitem ::= [a-z]\r\n";
+        assert_eq!(lark(grammar), "start: r0\nr0: r1 ((/\\x{2c}/ r1))* | r2\nr2: \"\"\nr1: /[\\x{61}-\\x{7a}]/\n");
+    }
+
+    #[test]
+    fn wrong_grammars_say_where_and_why() {
+        for (grammar, expected) in [
+            ("", "line 1: there is no rule 'root'"),
+            ("a ::= \"x\"", "line 1: there is no rule 'root'"),
+            ("root ::= a\n\na ::= b", "line 3: rule 'b' is not defined"),
+            ("root ::= \"a\"\nroot ::= \"b\"", "line 2: rule 'root' is defined twice"),
+            ("root = \"a\"", "line 1: '::=' is expected after the rule's name"),
+            ("root ::= \"a", "line 1: '\"' is missing"),
+            ("root ::= [a", "line 1: ']' is missing"),
+            ("root ::= []", "line 1: [] matches nothing"),
+            ("root ::= [z-a]", "line 1: a range of characters ends before it begins"),
+            ("root ::= (\"a\"", "line 1: ')' is missing"),
+            ("root ::= \"a\")", "line 1: the end of the line is expected"),
+            ("root ::= *", "line 1: a rule's name, '\"', '[', '(' or '.' is expected"),
+            ("root ::= \"a\"{2001}", "line 1: a repetition needs a number from 0 to 2000"),
+            ("root ::= \"a\"{,2}", "line 1: a repetition needs a number from 0 to 2000"),
+            ("root ::= \"a\"{3,2}", "line 1: a repetition ends before it begins"),
+            ("root ::= \"a\"{3", "line 1: '}' is missing"),
+            ("root ::= \"\\q\"", "line 1: unknown escape after '\\'"),
+            ("root ::= \"\\ud800\"", "line 1: 4 hexadecimal digits of a character are expected after '\\u'"),
+            ("root ::= \"\\x4\u{20ac}\"", "line 1: 2 hexadecimal digits of a character are expected after '\\x'"),
+            ("root ::= <[5]>", "line 1: a rule's name, '\"', '[', '(' or '.' is expected"),
+            ("\u{20ac}", "line 1: a rule's name is expected"),
+        ] {
+            assert_eq!(problem(grammar), expected, "{grammar}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_before_it_overflows_a_stack() {
+        let nested = |depth| format!("root ::= {}\"a\"{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(to_lark(&nested(64)).is_ok());
+        assert_eq!(problem(&nested(200_000)), "line 1: parentheses are nested more than 64 deep");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_translated_or_refused(text in r#"(root ::= )?([\[\](){}"\\|*+?.,^a-z0-9# \n-]|::=|\PC){0,60}"#) {
+            if let Err(error) = to_lark(&text) {
+                proptest::prop_assert!(error.to_string().is_ascii());
+            }
+        }
+    }
+}
