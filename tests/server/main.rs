@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod busy;
 mod chat;
 mod command_table;
 mod contexts;
