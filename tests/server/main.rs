@@ -8,6 +8,7 @@
 
 mod arguments;
 mod background;
+mod busy;
 mod chat;
 mod command_table;
 mod contexts;
