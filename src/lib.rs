@@ -20,7 +20,7 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
+use redis_api::config::{MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
 use redis_api::{command_info, entry, events, guard, info, log};
 
@@ -109,6 +109,7 @@ redis_module! {
     ],
     configurations: [
         i64: [
+            ["max-memory", &MAX_MEMORY, limits::MAX_MEMORY_DEFAULT, limits::MAX_MEMORY_MIN, limits::MAX_MEMORY_MAX, ConfigurationFlags::MEMORY, None],
             ["nice", &NICE, limits::NICE_DEFAULT, limits::NICE_MIN, limits::NICE_MAX, ConfigurationFlags::IMMUTABLE, None],
             ["queue-limit", &QUEUE_LIMIT, limits::QUEUE_LIMIT_DEFAULT, limits::QUEUE_LIMIT_MIN, limits::QUEUE_LIMIT_MAX, ConfigurationFlags::DEFAULT, None],
         ],

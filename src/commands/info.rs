@@ -2,7 +2,7 @@
 //!
 //! Numbers count from the load of the module. In a crash report there are only those that need no lock and no memory.
 
-use super::runtime::{engine, queue_limit, try_metrics};
+use super::runtime::{engine, max_memory, queue_limit, try_metrics};
 use crate::engine::{Engine, Listing, Metrics, Percentiles};
 use crate::redis_api::info::{Occasion, Writer};
 use crate::redis_api::lock_times;
@@ -34,6 +34,10 @@ fn models(writer: &mut Writer, engine: &Engine) {
     writer.number(c"models_loading", (models.len() - loaded - failed) as u64);
     writer.number(c"models_failed", failed as u64);
     writer.number(c"weights_bytes", ready().map(|served| served.model.facts.size_bytes).sum());
+    writer.number(c"kv_bytes", ready().map(|served| served.memory().kv).sum());
+    writer.number(c"compute_bytes", ready().map(|served| served.memory().compute).sum());
+    writer.number(c"estimated_bytes", engine.reserved_bytes());
+    writer.number(c"max_memory", max_memory());
     for (i, (name, listing)) in models.iter().enumerate() {
         let name = ("name", name.clone());
         let parts = match listing {
@@ -52,6 +56,9 @@ fn models(writer: &mut Writer, engine: &Engine) {
                 ("context", served.context.to_string()),
                 ("requests", served.requests().to_string()),
                 ("weights_bytes", served.model.facts.size_bytes.to_string()),
+                ("kv_bytes", served.memory().kv.to_string()),
+                ("compute_bytes", served.memory().compute.to_string()),
+                ("estimated_bytes", served.estimate().total().to_string()),
             ],
         };
         writer.parts(&format!("model{i}"), &parts);

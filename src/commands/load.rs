@@ -2,7 +2,7 @@
 
 use redis_module::Context;
 
-use super::runtime::engine;
+use super::runtime::{engine, max_memory};
 use super::waiting::block;
 use crate::engine::{EngineError, Requests};
 use crate::logic::options::{LoadOptions, Unload};
@@ -17,13 +17,17 @@ use crate::redis_api::reply::{Failure, Value};
 pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let options = LoadOptions::parse(args)?;
     if options.background {
-        engine()?.load_in_background(options)?;
+        engine()?.load_in_background(options, max_memory())?;
         return Ok(Outcome::Reply(Value::OK));
     }
     refuse_blocking(ctx, "INFER.LOAD")?;
     let engine = engine()?;
     let pending = block(ctx, "INFER.LOAD")?;
-    engine.load(options, Box::new(move |loaded| pending.finish(loaded.map(|()| Value::OK).map_err(Failure::from))));
+    engine.load(
+        options,
+        max_memory(),
+        Box::new(move |loaded| pending.finish(loaded.map(|()| Value::OK).map_err(Failure::from))),
+    );
     Ok(Outcome::Pending)
 }
 

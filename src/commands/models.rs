@@ -64,11 +64,16 @@ fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static 
 }
 
 fn details(served: &Served) -> Vec<(&'static str, Value)> {
-    let facts = &served.model.facts;
+    let (facts, estimate) = (&served.model.facts, served.estimate());
     let mut fields = vec![
         ("architecture", Value::from(facts.architecture.as_str())),
         ("parameters", Value::from(facts.parameters)),
         ("size_bytes", Value::from(facts.size_bytes)),
+        ("kv_bytes", Value::from(served.memory().kv)),
+        ("compute_bytes", Value::from(served.memory().compute)),
+        ("estimated_bytes", Value::from(estimate.total())),
+        ("estimated_kv_bytes", Value::from(estimate.kv)),
+        ("estimated_compute_bytes", Value::from(estimate.compute)),
         ("train_context", Value::from(facts.train_context)),
         ("context", Value::from(served.context)),
         ("workers", Value::from(served.layout.workers)),

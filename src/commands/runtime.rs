@@ -34,7 +34,7 @@ pub fn start() -> Result<(), Failure> {
     let models = models_at_start(&config::MODELS.get()).map_err(|error| unusable("infer.models", &error))?;
     let model_dir = model_dir(&config::MODEL_DIR.get()).map_err(|error| unusable("infer.model-dir", &error))?;
     let engine = Engine::new(EngineSettings { nice, cpus, model_dir });
-    engine.load_all(models);
+    engine.load_all(models, max_memory());
     *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
     Ok(())
 }
@@ -78,6 +78,11 @@ pub(super) fn engine() -> Result<Arc<Engine>, EngineError> {
 pub(super) fn try_metrics<R>(read: impl FnOnce(&Metrics) -> R) -> Option<R> {
     let engine = ENGINE.try_read().ok()?;
     engine.as_ref().map(|engine| read(&engine.metrics))
+}
+
+/// Bytes that all models may take together; 0 for any number.
+pub(super) fn max_memory() -> u64 {
+    config::snapshot().max_memory
 }
 
 /// Requests that may wait for one model.

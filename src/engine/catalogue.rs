@@ -29,6 +29,8 @@ pub struct Load {
     pub options: LoadOptions,
     /// When it was asked for.
     pub since: Instant,
+    /// Bytes that it and all other models may take together; 0 for any number.
+    pub max_memory: u64,
     percent: AtomicU32,
 }
 
@@ -68,11 +70,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// `ERR` when it is taken.
-    pub(super) fn reserve(&mut self, options: LoadOptions) -> Result<Arc<Load>, EngineError> {
+    pub(super) fn reserve(&mut self, options: LoadOptions, max_memory: u64) -> Result<Arc<Load>, EngineError> {
         if matches!(self.models.get(&options.name), Some(Listing::Loading(_) | Listing::Ready(_))) {
             return Err(EngineError::NameTaken(options.name));
         }
-        let load = Arc::new(Load { options, since: Instant::now(), percent: AtomicU32::new(0) });
+        let load = Arc::new(Load { options, since: Instant::now(), max_memory, percent: AtomicU32::new(0) });
         self.models.insert(load.options.name.clone(), Listing::Loading(Arc::clone(&load)));
         Ok(load)
     }

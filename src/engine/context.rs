@@ -19,6 +19,9 @@ use super::stop::Stop;
 use super::{llama_log, trampoline};
 use crate::logic::options::{KvType, Pooling};
 
+/// Tokens that a context for generation computes at once, at most.
+pub(super) const UBATCH: u32 = 128;
+
 /// What a context is made for and how large it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ContextSpec {
@@ -127,6 +130,7 @@ impl Context {
     ) -> Result<Self, EngineError> {
         let params = params(&spec, &abort);
         llama_log::take_error();
+        llama_log::take_sizes();
         let created = {
             let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
@@ -139,6 +143,7 @@ impl Context {
                 spec.sequences, spec.context, model.name
             )));
         };
+        model.note_buffers(llama_log::take_sizes());
         Ok(Self { ptr, abort, spec, model, share })
     }
 
@@ -333,7 +338,7 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
         params.n_ctx = spec.context.saturating_mul(spec.sequences);
         // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end
         // early.
-        params.n_ubatch = spec.batch.min(128);
+        params.n_ubatch = spec.batch.min(UBATCH);
         // One row of logits per sequence: the default reserves a row per token of the batch, hundreds of MB for a large
         // vocabulary.
         params.n_outputs_max = spec.sequences;

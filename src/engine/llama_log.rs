@@ -14,7 +14,37 @@ use llama_cpp_sys_2::{GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_
 thread_local! {
     static LINE: RefCell<(log::Level, String)> = const { RefCell::new((log::Level::Debug, String::new())) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    static SIZES: Cell<Sizes> = const { Cell::new(Sizes { kv: 0, compute: 0 }) };
     static FIRST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Bytes of buffers. llama.cpp tells them in its log and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sizes {
+    /// Keys and values, and recurrent state.
+    pub kv: u64,
+    /// What a step computes in, and its outputs.
+    pub compute: u64,
+}
+
+/// What llama.cpp has told of buffers on this thread since the last call.
+pub(super) fn take_sizes() -> Sizes {
+    SIZES.take()
+}
+
+/// Adds up lines such as `llama_kv_cache:        CPU KV buffer size =    12.00 MiB`.
+fn note_size(line: &str) {
+    let Some((what, size)) = line.split_once("buffer size =") else { return };
+    let Some(mib) = size.trim().strip_suffix("MiB").and_then(|mib| mib.trim().parse::<f64>().ok()) else { return };
+    // A float becomes the nearest number that the integer can have.
+    let bytes = (mib * f64::from(1 << 20)) as u64;
+    let mut sizes = SIZES.get();
+    match what.split_whitespace().last() {
+        Some("KV" | "RS") => sizes.kv = sizes.kv.saturating_add(bytes),
+        Some("compute" | "output") => sizes.compute = sizes.compute.saturating_add(bytes),
+        _ => {}
+    }
+    SIZES.set(sizes);
 }
 
 /// Directs llama.cpp's and ggml's log here, for the whole process.
@@ -60,6 +90,7 @@ fn append(level: ggml_log_level, text: &str) {
             if *line_level == log::Level::Error {
                 FIRST_ERROR.with_borrow_mut(|first| _ = first.get_or_insert_with(|| message.to_owned()));
             }
+            note_size(message);
             if !message.is_empty() {
                 log::log!(*line_level, "llama.cpp: {message}");
             }
@@ -88,6 +119,23 @@ mod tests {
         assert_eq!(take_error(), None);
         append(GGML_LOG_LEVEL_ERROR, "no memory\n");
         assert_eq!(take_error().as_deref(), Some("no memory"));
+    }
+
+    #[test]
+    fn sizes_of_buffers_add_up_by_what_they_are_for() {
+        take_sizes();
+        for line in [
+            "llama_kv_cache:        CPU KV buffer size =     1.50 MiB\n",
+            "llama_kv_cache:        CPU KV buffer size =     0.50 MiB\n",
+            "llama_context:        CPU  output buffer size =     1.00 MiB\n",
+            "sched_reserve:        CPU compute buffer size =     2.00 MiB\n",
+            "load_tensors:   CPU_Mapped model buffer size =    77.00 MiB\n",
+            "llama_kv_cache:        CPU KV buffer size =     many MiB\n",
+        ] {
+            append(llama_cpp_sys_2::GGML_LOG_LEVEL_INFO, line);
+        }
+        assert_eq!(take_sizes(), Sizes { kv: 2 << 20, compute: 3 << 20 });
+        assert_eq!(take_sizes(), Sizes::default());
     }
 
     #[test]

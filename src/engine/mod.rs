@@ -41,6 +41,7 @@ mod embedder;
 mod error;
 mod job;
 mod llama_log;
+mod memory;
 mod metrics;
 mod model;
 mod pool;

@@ -1,8 +1,8 @@
 //! A loaded model: its weights (shared by all contexts), facts, tokenizer and chat template.
 
 use std::borrow::Cow;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -15,8 +15,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::catalogue::Load;
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
+use super::llama_log::Sizes;
+use super::memory::MemoryUse;
 use super::{confine, llama_log, trampoline};
-use crate::logic::options::ModelKind;
+use crate::logic::options::{LoadOptions, ModelKind};
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
 use crate::logic::{hangul, limits};
@@ -85,6 +87,30 @@ pub struct Model {
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
     longest_run: Run,
     template: Result<ChatTemplate, String>,
+    kv_bytes: AtomicU64,
+    compute_bytes: AtomicU64,
+}
+
+/// A file that llama.cpp may see.
+#[derive(Debug)]
+pub(super) struct Checked {
+    path: PathBuf,
+    pub header: Header,
+    pub purpose: Purpose,
+}
+
+/// Finds and checks the file; the rest of it is not read.
+///
+/// # Errors
+/// `LOADFAIL` with the reason.
+pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Checked, EngineError> {
+    let path = confine::resolve(Path::new(&options.path), folder)?;
+    let header = check_file(&path).map_err(|e| EngineError::LoadFailed(format!("{e} ({})", options.path)))?;
+    for part in part_paths(&path, &header) {
+        confine::resolve(&part, folder)?;
+    }
+    let purpose = purpose(options.kind, &header);
+    Ok(Checked { path, header, purpose })
 }
 
 /// llama.cpp's process-wide state: made once, and never torn down, because the library stays mapped.
@@ -100,19 +126,14 @@ fn backend() -> Result<&'static LlamaBackend, EngineError> {
 }
 
 impl Model {
-    /// Checks the file, then lets llama.cpp load it. Setting `stop` ends a load early.
+    /// Lets llama.cpp load a checked file. Setting `stop` ends a load early.
     ///
     /// # Errors
     /// `LOADFAIL` with the reason when the file is not a model that this build can run.
-    pub(super) fn load(load: &Arc<Load>, folder: Option<&Path>, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
-        let options = &load.options;
+    pub(super) fn load(file: Checked, load: &Arc<Load>, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
         let backend = backend()?;
-        let path = &*confine::resolve(Path::new(&options.path), folder)?;
-        let header = check_file(path).map_err(|e| EngineError::LoadFailed(format!("{e} ({})", options.path)))?;
-        for part in part_paths(path, &header) {
-            confine::resolve(&part, folder)?;
-        }
-        let purpose = purpose(options.kind, &header);
+        let options = &load.options;
+        let Checked { path, header, purpose } = file;
 
         let (stopped, watched) = (Arc::clone(stop), Arc::clone(load));
         let params = LlamaModelParams::default()
@@ -124,7 +145,7 @@ impl Model {
                 !stopped.load(Ordering::Relaxed)
             });
         llama_log::take_error();
-        let llama = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
+        let llama = LlamaModel::load_from_file(backend, &path, &params).map_err(|_| {
             if stop.load(Ordering::Relaxed) {
                 return EngineError::Cancelled("the server is stopping");
             }
@@ -163,7 +184,24 @@ impl Model {
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
             longest_run: longest_run_of(&header),
             template,
+            kv_bytes: AtomicU64::new(0),
+            compute_bytes: AtomicU64::new(0),
         })
+    }
+
+    /// Counts the buffers of a context that was made for this model, and that lives as long as the model is served.
+    pub(super) fn note_buffers(&self, sizes: Sizes) {
+        self.kv_bytes.fetch_add(sizes.kv, Ordering::Relaxed);
+        self.compute_bytes.fetch_add(sizes.compute, Ordering::Relaxed);
+    }
+
+    /// Bytes of the weights and of all contexts.
+    pub(super) fn memory(&self) -> MemoryUse {
+        MemoryUse {
+            weights: self.facts.size_bytes,
+            kv: self.kv_bytes.load(Ordering::Relaxed),
+            compute: self.compute_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether its memory can go back to an earlier position; recurrent state cannot.

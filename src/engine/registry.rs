@@ -11,10 +11,11 @@ use super::catalogue::{Catalogue, Listing, Load};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
-use super::served::{Host, Served};
-use super::threads;
+use super::served::{Host, Layout, Served};
+use super::{memory, model, threads};
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
@@ -44,6 +45,7 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     settings: EngineSettings,
     budget: Arc<Budget>,
+    memory: Arc<Memory>,
     models: Mutex<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
@@ -58,6 +60,7 @@ impl Engine {
         Arc::new(Self {
             metrics: Arc::default(),
             budget: Budget::new(settings.cpus),
+            memory: Arc::default(),
             models: Mutex::default(),
             desk: Desk::new(settings.nice),
             settings,
@@ -66,9 +69,10 @@ impl Engine {
         })
     }
 
-    /// Loads a model on a thread of its own; `done` is called when it is in service, or with the reason why not.
-    pub fn load(self: &Arc<Self>, options: LoadOptions, done: Done<()>) {
-        match self.begin(options) {
+    /// Loads a model on a thread of its own; `done` is called when it is in service, or with the reason why not. All models
+    /// together may take `max_memory` bytes; 0 is for any number.
+    pub fn load(self: &Arc<Self>, options: LoadOptions, max_memory: u64, done: Done<()>) {
+        match self.begin(options, max_memory) {
             Ok(arrival) => self.spawn_loader(move || done(arrival.load())),
             Err(error) => done(Err(error)),
         }
@@ -78,24 +82,24 @@ impl Engine {
     ///
     /// # Errors
     /// `ERR` when the name is taken.
-    pub fn load_in_background(self: &Arc<Self>, options: LoadOptions) -> Result<(), EngineError> {
-        let arrival = self.begin(options)?;
+    pub fn load_in_background(self: &Arc<Self>, options: LoadOptions, max_memory: u64) -> Result<(), EngineError> {
+        let arrival = self.begin(options, max_memory)?;
         self.spawn_loader(move || drop(arrival.load()));
         Ok(())
     }
 
     /// Begins to load these models, one after another. Names that are taken are left out.
-    pub fn load_all(self: &Arc<Self>, models: Vec<LoadOptions>) {
+    pub fn load_all(self: &Arc<Self>, models: Vec<LoadOptions>, max_memory: u64) {
         if models.is_empty() {
             return;
         }
-        let begin = |options| self.begin(options).inspect_err(|error| log::warn!("{error}")).ok();
+        let begin = |options| self.begin(options, max_memory).inspect_err(|error| log::warn!("{error}")).ok();
         let arrivals: Vec<Arrival> = models.into_iter().filter_map(begin).collect();
         self.spawn_loader(move || arrivals.into_iter().for_each(|arrival| drop(arrival.load())));
     }
 
-    fn begin(self: &Arc<Self>, options: LoadOptions) -> Result<Arrival, EngineError> {
-        let load = self.models().reserve(options)?;
+    fn begin(self: &Arc<Self>, options: LoadOptions, max_memory: u64) -> Result<Arrival, EngineError> {
+        let load = self.models().reserve(options, max_memory)?;
         // Stands when the thread does not come so far, for instance because there is none to have.
         let outcome = Err(EngineError::Internal("the load ended early".to_owned()));
         Ok(Arrival { engine: Arc::clone(self), load, outcome })
@@ -103,15 +107,14 @@ impl Engine {
 
     fn load_now(&self, load: &Arc<Load>) -> Result<Served, EngineError> {
         let begun = Instant::now();
-        let model = Model::load(load, self.settings.model_dir.as_deref(), &self.stop)?;
-        let host = Host {
-            cpus: self.settings.cpus,
-            nice: self.settings.nice,
-            budget: &self.budget,
-            stop: &self.stop,
-            metrics: &self.metrics,
-        };
-        let served = Served::start(model, load.options.clone(), host)?;
+        let options = &load.options;
+        let file = model::check(options, self.settings.model_dir.as_deref())?;
+        let layout = Layout::choose(options.workers, options.threads, self.settings.cpus)?;
+        let needs = memory::estimate(&file.header, file.purpose, options, layout);
+        let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
+        let model = Model::load(file, load, &self.stop)?;
+        let host = Host { nice: self.settings.nice, budget: &self.budget, stop: &self.stop, metrics: &self.metrics };
+        let served = Served::start(model, options.clone(), layout, reservation, host)?;
         log::info!(
             "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
             served.model.name,
@@ -175,6 +178,12 @@ impl Engine {
     #[must_use]
     pub fn list(&self) -> Vec<(String, Listing)> {
         self.models().list()
+    }
+
+    /// Bytes that all models take, by the estimates made before they were loaded.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> u64 {
+        self.memory.reserved()
     }
 
     /// The names of the models that answer to `*`, one for each purpose that there is a model for.

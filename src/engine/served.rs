@@ -11,6 +11,7 @@ use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{EmbedJob, GenerateJob, Permit};
+use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
@@ -74,6 +75,7 @@ pub struct Served {
     /// Tokens one request may use: prompt and answer for generation, one text for embedding.
     pub context: u32,
     workers: Workers,
+    reservation: Reservation,
     constraints: Constraints,
     stop: Stop,
     metrics: Arc<Metrics>,
@@ -82,8 +84,6 @@ pub struct Served {
 /// What a model gets from the engine it runs in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Host<'a> {
-    /// CPUs it may use.
-    pub cpus: u32,
     /// Nice value of its threads.
     pub nice: i32,
     /// What it shares the CPUs by.
@@ -104,9 +104,14 @@ impl Served {
     ///
     /// # Errors
     /// `OOM` when the contexts do not fit, `LOADFAIL` when the options do not.
-    pub(super) fn start(model: Model, options: LoadOptions, host: Host<'_>) -> Result<Self, EngineError> {
+    pub(super) fn start(
+        model: Model,
+        options: LoadOptions,
+        layout: Layout,
+        reservation: Reservation,
+        host: Host<'_>,
+    ) -> Result<Self, EngineError> {
         check_options(&options, model.purpose)?;
-        let layout = Layout::choose(options.workers, options.threads, host.cpus)?;
         let model = Arc::new(model);
         let trained = model.facts.train_context.max(1);
         if let Some(asked) = options.ctx.filter(|&ctx| ctx > trained) {
@@ -124,16 +129,15 @@ impl Served {
             stop: stop.clone(),
         };
         let share = |urgent| Share::new(host.budget, layout.threads, urgent);
-        let (context, workers) = match model.purpose {
+        let context = context_of(&options, model.purpose, trained);
+        let workers = match model.purpose {
             Purpose::Generation => {
-                let context = options.ctx.unwrap_or(limits::CTX_DEFAULT).min(trained);
                 let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false))?;
-                (context, Workers::Generate(pool))
+                Workers::Generate(pool)
             }
             Purpose::Embedding => {
-                let context = options.ctx.unwrap_or(EMBED_BATCH).min(trained);
                 // Somebody waits for a search or a question to begin.
-                (context, Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, share(true))?))
+                Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, share(true))?)
             }
         };
         Ok(Self {
@@ -143,9 +147,22 @@ impl Served {
             context,
             workers,
             stop,
+            reservation,
             constraints: Constraints::default(),
             metrics: Arc::clone(host.metrics),
         })
+    }
+
+    /// What it was expected to take in memory before it was loaded.
+    #[must_use]
+    pub fn estimate(&self) -> MemoryUse {
+        self.reservation.estimate
+    }
+
+    /// What it takes in memory, as llama.cpp tells.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        self.model.memory()
     }
 
     /// Compiles the form that an answer must have. Not for the main thread.
@@ -301,6 +318,12 @@ impl Served {
     fn wrong_kind(&self, needs: Purpose) -> EngineError {
         EngineError::WrongKind { name: self.model.name.clone(), is: self.model.purpose.name(), needs: needs.name() }
     }
+}
+
+/// Tokens that one request can have.
+pub(super) fn context_of(options: &LoadOptions, purpose: Purpose, trained: u32) -> u32 {
+    let default = if purpose == Purpose::Generation { limits::CTX_DEFAULT } else { EMBED_BATCH };
+    options.ctx.unwrap_or(default).min(trained)
 }
 
 /// Refuses options that the model would ignore. What it is for may be known only from its file.

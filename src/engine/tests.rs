@@ -255,7 +255,7 @@ fn options(name: &str) -> LoadOptions {
 fn load(engine: &Arc<Engine>, options: LoadOptions) -> Result<Arc<Served>, EngineError> {
     let name = options.name.clone();
     let (done, loaded) = channel();
-    engine.load(options, Box::new(move |result| done.send(result).unwrap()));
+    engine.load(options, 0, Box::new(move |result| done.send(result).unwrap()));
     loaded.recv_timeout(PATIENCE).unwrap()?;
     engine.find(&name)
 }

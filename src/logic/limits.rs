@@ -200,6 +200,13 @@ pub const QUEUE_LIMIT_MIN: i64 = 1;
 /// `infer.queue-limit`: requests that may wait for one model.
 pub const QUEUE_LIMIT_MAX: i64 = 65_536;
 
+/// `infer.max-memory`: any number of bytes.
+pub const MAX_MEMORY_DEFAULT: i64 = 0;
+/// `infer.max-memory`: 0 is for any number.
+pub const MAX_MEMORY_MIN: i64 = 0;
+/// `infer.max-memory`: more than any machine has.
+pub const MAX_MEMORY_MAX: i64 = 1 << 50;
+
 /// `infer.nice`: worker threads give way to the thread that answers plain commands.
 pub const NICE_DEFAULT: i64 = 10;
 /// `infer.nice`: the nice value of an ordinary thread; less needs privileges.

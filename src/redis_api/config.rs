@@ -16,6 +16,9 @@ pub static NICE: AtomicI64 = AtomicI64::new(limits::NICE_DEFAULT);
 /// `infer.queue-limit`: requests that may wait for one model.
 pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
 
+/// `infer.max-memory`: bytes that all models may take together; 0 for any number.
+pub static MAX_MEMORY: AtomicI64 = AtomicI64::new(limits::MAX_MEMORY_DEFAULT);
+
 /// `infer.model-dir`: the only folder whose files may be loaded; empty for all folders.
 pub static MODEL_DIR: Text = Text::new(|_| Ok(()));
 
@@ -61,13 +64,16 @@ pub struct Settings {
     pub nice: i32,
     /// See [`QUEUE_LIMIT`].
     pub queue_limit: usize,
+    /// See [`MAX_MEMORY`].
+    pub max_memory: u64,
 }
 
 /// The configuration now. Any thread.
 pub fn snapshot() -> Settings {
-    // Redis keeps the values within the bounds they were registered with, so neither fallback is taken.
+    // Redis keeps the values within the bounds they were registered with, so no fallback is taken.
     Settings {
         nice: i32::try_from(NICE.load(Ordering::Relaxed)).unwrap_or(0),
+        max_memory: u64::try_from(MAX_MEMORY.load(Ordering::Relaxed)).unwrap_or(0),
         queue_limit: usize::try_from(QUEUE_LIMIT.load(Ordering::Relaxed)).unwrap_or(0),
     }
 }

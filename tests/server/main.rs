@@ -27,6 +27,7 @@ mod isolation;
 mod lifecycle;
 mod load;
 mod logging;
+mod memory;
 mod minilm;
 mod persistence;
 mod program;

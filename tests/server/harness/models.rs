@@ -37,6 +37,18 @@ pub const BASE: Model = Model { name: "base", file: &BASE_FILE, options: CHAT.op
 /// Embeds; texts that share words have similar vectors.
 pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
 
+/// A small file whose cache, with these options, is larger than any machine: terabytes.
+pub const HUGE: Model = Model {
+    name: "huge",
+    file: &HUGE_FILE,
+    options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "64", "CTX", "1048576"],
+};
+
+static HUGE_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = LlamaShape { layers: 64, kv_heads: 2, ff: 32, ctx_train: 1 << 20, ..LlamaShape::default() };
+    made("huge-chat", |path| write_llama(path, &shape, 4).unwrap())
+});
+
 static CHAT_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let shape = LlamaShape { ctx_train: 2048, ..LlamaShape::default() };
     made("tiny-chat", |path| write_llama(path, &shape, 1).unwrap())
