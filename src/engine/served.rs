@@ -347,7 +347,8 @@ fn embed_pool(
     let context_spec = ContextSpec {
         context,
         sequences: embedder::SEQUENCES,
-        batch: context.max(embedder::SEQUENCES),
+        // llama.cpp plans buffers for whole rounds of sequences, and aborts over a batch that is none (MEAN of a decoder).
+        batch: context.next_multiple_of(embedder::SEQUENCES),
         threads,
         kv_type: KvType::F16,
         embedding: Some(options.pooling),

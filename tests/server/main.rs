@@ -35,4 +35,5 @@ mod settings;
 mod smollm;
 mod statistics;
 mod stopping;
+mod storm;
 mod tokens;

@@ -37,6 +37,11 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What random tests start from: another number in each run, or what the environment says in order to repeat one.
+pub fn seed() -> u64 {
+    std::env::var("REDIS_INFER_SEED").map_or_else(|_| fastrand::u64(..1 << 40), |seed| seed.parse().unwrap())
+}
+
 /// Prints a figure. Not with println: what a test that passes prints is not shown.
 pub fn report(figure: &str) {
     let _ = writeln!(std::io::stderr(), "\n{figure}");
