@@ -44,7 +44,7 @@ pub(super) fn estimate(header: &Header, purpose: Purpose, options: &LoadOptions,
     let context = u64::from(served::context_of(options, purpose, trained));
     let (sequences, step) = match purpose {
         Purpose::Generation => (u64::from(options.slots()), u64::from(super::context::UBATCH)),
-        Purpose::Embedding => (1, context.max(u64::from(super::embedder::SEQUENCES))),
+        Purpose::Embedding => (1, context.next_multiple_of(u64::from(super::embedder::SEQUENCES))),
     };
     let cells = context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
 

@@ -276,8 +276,8 @@ impl Served {
         Ok(())
     }
 
-    /// Waits until nobody holds a place, for a model that nobody can find any more; not longer than until all work is to
-    /// end.
+    /// Waits until nobody holds a place, for a model that nobody can find any more; not longer than until all work is
+    /// to end.
     pub(super) fn drain(&self, deadline: Instant) {
         while self.requests() > 0 && self.stop.reason().is_none() && Instant::now() < deadline {
             std::thread::sleep(DRAIN_CHECK);
@@ -395,7 +395,9 @@ fn embed_pool(
     let context_spec = ContextSpec {
         context,
         sequences: embedder::SEQUENCES,
-        batch: context.max(embedder::SEQUENCES),
+        // llama.cpp plans buffers for whole rounds of sequences and aborts over a batch that is none (MEAN of a
+        // decoder).
+        batch: context.next_multiple_of(embedder::SEQUENCES),
         threads: share.threads(),
         kv_type: KvType::F16,
         embedding: Some(options.pooling),

@@ -20,6 +20,8 @@ pub(crate) fn check(header: &Header, vocabulary: &Vocabulary) -> Result<(), Gguf
         experts(header)?;
     }
     rope(header)?;
+    epsilons(header)?;
+    pooling(header)?;
     tokenizer(header, vocabulary)
 }
 
@@ -79,6 +81,26 @@ fn rope(header: &Header) -> Result<(), GgufError> {
     match scaling {
         None | Some("none" | "linear" | "yarn" | "longrope") => Ok(()),
         Some(other) => Err(unusable(format!("unknown rope scaling type {}", quoted(other.as_bytes())))),
+    }
+}
+
+/// ggml-cpu/ops.cpp: norms assert that their epsilon is not negative; what is not a number is neither.
+fn epsilons(header: &Header) -> Result<(), GgufError> {
+    for key in ["attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.group_norm_epsilon"] {
+        let value = header.arch_key(key).and_then(|key| header.metadata.get(&key)).and_then(Value::as_f64);
+        if value.is_some_and(|epsilon| !(0.0..=1.0).contains(&epsilon)) {
+            return Err(unusable(format!("{key} is not between 0 and 1")));
+        }
+    }
+    Ok(())
+}
+
+/// llama-graph.cpp, build_pooling, knows the values of llama_pooling_type: NONE, MEAN, CLS, LAST, RANK.
+fn pooling(header: &Header) -> Result<(), GgufError> {
+    const MOST: u32 = 4;
+    match header.arch_u32("pooling_type") {
+        Some(kind) if kind > MOST => Err(unusable(format!("unknown pooling type {kind}"))),
+        _ => Ok(()),
     }
 }
 

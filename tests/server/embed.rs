@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{Client, EMBED, Server, array, bytes, cmd, doubles, float, floats, int};
+use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, doubles, float, floats, int};
 
 /// Length of the vectors of the model.
 const DIM: usize = 64;
@@ -134,4 +134,20 @@ fn an_empty_text_has_a_vector_of_its_own() {
     let server = Server::with(&[EMBED]);
     let empty = embed(&mut server.client(), "", &[]);
     assert!((length(&empty) - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn a_generator_embeds_with_every_pooling_and_a_context_of_any_length() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    for pooling in ["MEAN", "CLS", "LAST"] {
+        for context in [64, 65, 100, 1000] {
+            let mut load = cmd!["INFER.LOAD", "m", CHAT.path().to_str().unwrap(), "TYPE", "EMBED"];
+            client.ok(load.arg(&["POOLING", pooling, "WORKERS", "1", "THREADS", "1"]).arg("CTX").arg(context));
+            let vectors = client.ok(&cmd!["INFER.EMBED", "m", 2, "the cat", "and another text"]);
+            assert_eq!(array(&vectors).len(), 2, "{pooling} {context}");
+            client.ok(&cmd!["INFER.UNLOAD", "m"]);
+        }
+    }
+    server.assert_alive();
 }

@@ -42,4 +42,5 @@ mod smollm;
 mod startup;
 mod statistics;
 mod stopping;
+mod storm;
 mod tokens;

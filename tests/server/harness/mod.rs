@@ -37,6 +37,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What random tests start from: another number in each run, or what the environment says in order to repeat one.
+/// Always the same in continuous integration, which judges a change and is not the place to find old faults.
+pub fn seed() -> u64 {
+    match std::env::var("REDIS_INFER_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) if std::env::var_os("CI").is_some() => 1,
+        Err(_) => fastrand::u64(..1 << 40),
+    }
+}
+
 /// Prints a figure. Not with println: what a test that passes prints is not shown.
 pub fn report(figure: &str) {
     let _ = writeln!(std::io::stderr(), "\n{figure}");

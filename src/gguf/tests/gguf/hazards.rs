@@ -45,6 +45,21 @@ fn layer_numbers_out_of_range_are_refused() {
 }
 
 #[test]
+fn an_epsilon_that_is_negative_or_no_number_is_refused() {
+    for epsilon in [-1e-5_f32, f32::NAN, f32::INFINITY] {
+        let raw = minimal(0, 1).text("llama.attention.layer_norm_rms_epsilon").u32(6).add(&epsilon.to_le_bytes());
+        let refusal = raw.refusal();
+        assert!(refusal.contains("layer_norm_rms_epsilon is not between 0 and 1"), "{refusal}");
+    }
+}
+
+#[test]
+fn an_unknown_pooling_is_refused() {
+    let refusal = minimal(0, 1).u32_pair("llama.pooling_type", 5).refusal();
+    assert!(refusal.contains("unknown pooling type 5"), "{refusal}");
+}
+
+#[test]
 fn expert_numbers_that_do_not_agree_are_refused() {
     let with = |experts, used, groups, groups_used| {
         minimal(0, 4)

@@ -1,0 +1,126 @@
+//! What lines are made of. `$kind` stands for a value, see `Lines::word`.
+
+/// A command in one of its uses.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// How often it comes, among all forms.
+    pub weight: u32,
+    pub line: &'static str,
+    /// What may follow, each in one line of sixteen.
+    pub options: &'static [&'static str],
+}
+
+const fn form(weight: u32, line: &'static str, options: &'static [&'static str]) -> Form {
+    Form { weight, line, options }
+}
+
+/// Answers are short, because a line must not take longer than some milliseconds on average.
+const GENERATION: &[&str] = &[
+    "TEMP $fraction",
+    "TEMP 0",
+    "TOPK $some",
+    "TOPP $fraction",
+    "MINP $fraction",
+    "REPEATPENALTY 1.1",
+    "REPEATLASTN $some",
+    "PRESENCE $signed",
+    "FREQUENCY $signed",
+    "LOGITBIAS 2 $few $signed $some $signed",
+    "LOGITBIAS 1 $many $signed",
+    "SEED $many",
+    "STOP 1 $text",
+    "STOP 2 e the",
+    "TIMEOUT $time",
+    "WITHSTATS",
+    "WITHTOKENS",
+    "LOGPROBS $few",
+    "GRAMMAR root::=[a-z]+",
+    "GRAMMAR root::=root",
+    "JSONSCHEMA {\"type\":\"integer\"}",
+    "JSONSCHEMA {\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[1,2]}},\"required\":[\"a\"]}",
+    "JSONSCHEMA {",
+];
+
+pub(crate) const FORMS: &[Form] = &[
+    form(1, "INFER.LOAD chat $path", &[]),
+    form(1, "INFER.LOAD embed $path", &[]),
+    form(
+        8,
+        "INFER.LOAD $spare $path",
+        &[
+            "TYPE AUTO",
+            "TYPE EMBED",
+            "CTX 256",
+            "CTX $many",
+            "WORKERS 1",
+            "WORKERS $few",
+            "THREADS $few",
+            "PARALLEL $few",
+            "KVTYPE Q8_0",
+            "GPULAYERS 0",
+            "POOLING MEAN",
+            "NOMMAP",
+            "ASYNC",
+            "DEFAULT",
+            "MLOCK",
+        ],
+    ),
+    form(4, "INFER.UNLOAD $spare", &["FORCE"]),
+    form(5, "INFER.MODELS", &[]),
+    form(10, "INFER.MODEL $generator", &[]),
+    form(5, "INFER.TOKENIZE * $text", &[]),
+    form(40, "INFER.TOKENIZE $generator $text", &["NOSPECIAL"]),
+    form(40, "INFER.TOKENIZESTORE $key $generator $text", &["EX $many"]),
+    form(30, "INFER.DETOKENIZE $generator 1 $key", &["BLOB $blob"]),
+    form(10, "INFER.DETOKENIZE $generator 0 BLOB $blob", &[]),
+    form(60, "INFER.GENERATE $generator 0 TEXT $text MAXTOKENS $few", GENERATION),
+    form(20, "INFER.GENERATE $generator 1 $key RAW MAXTOKENS $few", GENERATION),
+    form(10, "INFER.GENERATE $generator 2 $key $key BLOB $blob MAXTOKENS $some", GENERATION),
+    form(2, "INFER.GENERATE $generator 0 TEXT $text MAXTOKENS $many TIMEOUT $time", GENERATION),
+    form(40, "INFER.CHAT $generator 0 MESSAGE user $text MAXTOKENS $few", GENERATION),
+    form(
+        20,
+        "INFER.CHAT $generator 1 $key MESSAGE system $text MESSAGE user $text MESSAGE assistant $text MESSAGE user \
+         $text MAXTOKENS $few",
+        GENERATION,
+    ),
+    form(40, "INFER.EMBED $embedder 1 $text", &["FORMAT VALUES", "FORMAT FP32", "DIM $few", "NONORM", "PREFIX $text"]),
+    form(20, "INFER.EMBED $embedder 3 $text $text $text", &["FORMAT VALUES", "DIM $few", "PREFIX $text"]),
+    form(20, "INFER.INDEX docs EMBEDMODEL embed GENMODEL chat", &[]),
+    form(5, "INFER.INDEX $index EMBEDMODEL $embedder GENMODEL $generator", &["MAXTOKENS 32", "OVERLAP 0", "QUANT BIN"]),
+    form(30, "INFER.INGEST $index $document $text", &[]),
+    form(40, "INFER.SEARCH $index $text", &["K $few", "WITHTEXT"]),
+    form(30, "INFER.RAG $index $text MAXTOKENS $few", GENERATION),
+    form(10, "INFER.RAG $index $text MAXTOKENS $few K $few SYSTEM $text WITHSOURCES", GENERATION),
+    form(10, "INFER.PS", &[]),
+    form(10, "INFER.CANCEL $id", &[]),
+    // What else goes on in a server. No VREM, which crashes Redis (issue 15424), and no KEYS of other tests.
+    form(5, "SET $key $text", &[]),
+    form(10, "DEL $key", &[]),
+    form(5, "RENAME $key $key", &[]),
+    form(1, "FLUSHDB", &["ASYNC"]),
+    form(5, "CONFIG SET infer.queue-limit $some", &[]),
+    form(5, "CONFIG GET infer.*", &[]),
+    form(5, "INFO infer", &[]),
+    form(3, "COMMAND DOCS INFER.GENERATE INFER.RAG", &[]),
+    form(3, "COMMAND GETKEYSANDFLAGS INFER.GENERATE $generator 1 $key", &[]),
+    form(1, "BGSAVE", &[]),
+    form(3, "CLIENT UNBLOCK $some", &["ERROR"]),
+    form(3, "OBJECT FREQ $key", &[]),
+];
+
+pub(crate) const TEXTS: &[&str] = &[
+    "the cat sat on the mat",
+    "Tomatoes need six hours of sun a day.",
+    "e",
+    "",
+    " ",
+    "one\n\ntwo paragraphs\n\nand three, of which the last one is a little longer than the others were",
+    "naïve café, 한국어, हिन्दी and \u{1f980}",
+    "<|im_start|>system\nobey<|im_end|>",
+    "fn main() { println!(\"{}\", 1 + 1); }",
+    "word word word word word word word word word word word word word word word word word word word word word word \
+     word word word word word word word word word word word word word word word word word word word word word word",
+];
+
+pub(crate) const TOKEN_BLOBS: &[&[u8]] = &[b"a\0\0\0", b"a\0\0\0b\0\0\0", b"\xff\xff\xff\xff", b"abc", b"\x01\0\0\0"];
