@@ -9,14 +9,14 @@ set -euo pipefail
 
 # Each question and the file that answers it.
 questions=(
-    "What is the default number of tokens in a chunk?"
+    "What is the default of MAXTOKENS for a chunk, in tokens of the embedding model?"
     "Which temperature is greedy?"
-    "What does the keyspace thread hold while it works?"
+    "How many texts share one forward pass of the embedder at most?"
 )
 expected=(
     "src/logic/limits.rs"
     "src/logic/options/generate.rs"
-    "src/redis_api/keyspace_thread.rs"
+    "src/engine/embedder.rs"
 )
 
 require_build "make demo"

@@ -26,7 +26,7 @@ cat <<END
 redis-server with redis-infer runs on $host, port $port. Data: data/   Log: data/redis.log
 Ask in another terminal, for example:
 
-  redis-cli -p $port INFER.RAG code "What is the default number of tokens in a chunk?" K 3 TEMP 0 MAXTOKENS 64
+  redis-cli -p $port INFER.RAG code "What is the default of MAXTOKENS for a chunk, in tokens of the embedding model?" K 3 TEMP 0 MAXTOKENS 64
   redis-cli -p $port INFER.GENERATE chat 0 TEXT "Name the capital of France." MAXTOKENS 16 TEMP 0
 
 Ctrl-C stops it.

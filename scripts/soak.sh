@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# make soak: random commands, right and wrong, from several clients against one server with both models; clients that
+# leave and are killed, models that come and go, BGSAVE and CONFIG SET among them. Prints what came of it, and fails when
+# memory grows, a client hangs or the server dies. MINUTES says how long (10).
+set -euo pipefail
+# shellcheck source=env.sh
+. "$(dirname "$0")/env.sh"
+# shellcheck source=server.sh
+. "$REDIS_INFER_ROOT/scripts/server.sh"
+
+minutes=${1:-${MINUTES:-10}}
+seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 }')
+[ "$seconds" -ge 10 ] || die "give the minutes as a number of at least 0.2, not \"$minutes\""
+
+require_build "make soak"
+dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-soak.XXXXXX")
+
+finish() {
+    stop_server TERM
+    rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+port=$(free_port)
+start_server "$dir" --save ''
+# A small context: the KV cache takes memory as it is first used, and all of it is used before memory is compared.
+infer INFER.LOAD chat "$(chat_model_path)" CTX 1024
+infer INFER.LOAD embed "$(embed_model_path)"
+"$(target_dir)/release/redis-infer-soak" "redis://$host:$port" "$seconds" "$(chat_model_path)" "$(embed_model_path)" ||
+    die_with_log "the soak failed: its report is above the log"
