@@ -20,7 +20,7 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
+use redis_api::config::{CPU_LIST, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
 use redis_api::{command_info, entry, events, guard, info, log};
 
@@ -114,6 +114,7 @@ redis_module! {
             ["queue-limit", &QUEUE_LIMIT, limits::QUEUE_LIMIT_DEFAULT, limits::QUEUE_LIMIT_MIN, limits::QUEUE_LIMIT_MAX, ConfigurationFlags::DEFAULT, None],
         ],
         string: [
+            ["cpulist", &CPU_LIST, "", ConfigurationFlags::IMMUTABLE, None],
             ["model-dir", &MODEL_DIR, "", ConfigurationFlags::IMMUTABLE, None],
             ["models", &MODELS, "", ConfigurationFlags::IMMUTABLE, None],
         ],

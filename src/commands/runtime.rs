@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, EngineError, EngineSettings, Metrics, system_info};
+use crate::engine::{Engine, EngineError, EngineSettings, Manners, Metrics, available_cpus, system_info};
+use crate::logic::cpu_list::CpuList;
 use crate::logic::options::models_at_start;
 use crate::redis_api::reply::Failure;
 use crate::redis_api::{config, keyspace_thread};
@@ -29,14 +30,29 @@ pub fn start() -> Result<(), Failure> {
         env!("REDIS_INFER_LLAMA_VERSION"),
         system_info()
     );
-    let cpus = u32::try_from(num_cpus::get()).unwrap_or(1);
-    let nice = config::snapshot().nice;
+    let keep_to = cpu_list(&config::CPU_LIST.get()).map_err(|error| unusable("infer.cpulist", &error))?;
+    let cpus = keep_to.map_or_else(num_cpus::get, |list| list.iter().count());
+    let cpus = u32::try_from(cpus).unwrap_or(1);
+    let manners = Manners { nice: config::snapshot().nice, cpus: keep_to };
     let models = models_at_start(&config::MODELS.get()).map_err(|error| unusable("infer.models", &error))?;
     let model_dir = model_dir(&config::MODEL_DIR.get()).map_err(|error| unusable("infer.model-dir", &error))?;
-    let engine = Engine::new(EngineSettings { nice, cpus, model_dir });
+    let engine = Engine::new(EngineSettings { manners, cpus, model_dir });
     engine.load_all(models, max_memory());
     *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
     Ok(())
+}
+
+/// The CPUs to keep to; `None` for all.
+fn cpu_list(setting: &str) -> Result<Option<CpuList>, String> {
+    if setting.is_empty() {
+        return Ok(None);
+    }
+    let list = CpuList::parse(setting).map_err(|error| error.to_string())?;
+    let available = available_cpus().ok_or("threads cannot be bound to CPUs on this system")?;
+    match list.iter().find(|&cpu| !available.contains(cpu)) {
+        Some(cpu) => Err(format!("this process may use the CPUs {available}, not {cpu}")),
+        None => Ok(Some(list)),
+    }
 }
 
 /// The folder without symbolic links in its path; `None` for no folder.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::error::EngineError;
-use super::threads;
+use super::threads::{self, Manners};
 
 /// Tasks that may wait. Each holds the text of one command.
 const QUEUE: usize = 1024;
@@ -20,7 +20,7 @@ type Task = Box<dyn FnOnce() + Send>;
 /// The desk's queue and threads, started with the first task.
 #[derive(Debug)]
 pub(super) struct Desk {
-    nice: i32,
+    manners: Manners,
     state: Mutex<State>,
 }
 
@@ -32,8 +32,8 @@ struct State {
 }
 
 impl Desk {
-    pub(super) fn new(nice: i32) -> Self {
-        Self { nice, state: Mutex::default() }
+    pub(super) fn new(manners: Manners) -> Self {
+        Self { manners, state: Mutex::default() }
     }
 
     /// Queues `task`. A task that is not run is dropped, and what it captured answers its client.
@@ -70,7 +70,7 @@ impl Desk {
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
                 }
             };
-            let thread = threads::spawn(&format!("infer-desk-{i}"), self.nice, body)
+            let thread = threads::spawn(&format!("infer-desk-{i}"), self.manners, body)
                 .map_err(|e| EngineError::OutOfMemory(format!("could not start a tokenizer thread: {e}")))?;
             state.threads.push(thread);
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_task_that_panics_does_not_stop_the_next_one() {
-        let desk = Desk::new(0);
+        let desk = Desk::new(Manners::default());
         let (tx, rx) = mpsc::channel();
         for _ in 0..THREADS {
             desk.run(Box::new(|| panic!("on purpose"))).unwrap();
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_closed_desk_refuses_tasks_and_its_threads_end() {
-        let desk = Desk::new(0);
+        let desk = Desk::new(Manners::default());
         desk.run(Box::new(|| ())).unwrap();
         desk.close();
         assert_eq!(desk.run(Box::new(|| ())).unwrap_err().code(), "CANCELLED");

@@ -62,6 +62,7 @@ pub use metrics::{Metrics, Percentiles};
 pub use model::{Purpose, Special};
 pub use registry::{Engine, EngineSettings, Requests};
 pub use served::Served;
+pub use threads::{Manners, available_cpus};
 
 /// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.
 #[must_use]

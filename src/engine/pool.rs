@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use super::error::EngineError;
 use super::job::Permit;
 use super::stop::Stop;
-use super::threads;
+use super::threads::{self, Manners};
 
 /// The worker's end of a pool.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ pub(super) struct PoolSpec {
     pub workers: u32,
     /// Requests that each of them serves at once.
     pub per_worker: u32,
-    /// Nice value of the threads.
-    pub nice: i32,
+    /// Nice value and CPUs of the threads.
+    pub manners: Manners,
     /// Set when all work must end.
     pub stop: Stop,
 }
@@ -152,7 +152,7 @@ impl<J: Send + 'static> Pool<J> {
                     }
                 }
             };
-            let thread = threads::spawn(&format!("{}-{i}", spec.thread_prefix), spec.nice, body)
+            let thread = threads::spawn(&format!("{}-{i}", spec.thread_prefix), spec.manners, body)
                 .map_err(|e| EngineError::OutOfMemory(format!("could not start a worker thread: {e}")))?;
             pool.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }

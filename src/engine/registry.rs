@@ -15,14 +15,15 @@ use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::served::{Host, Layout, Served};
+use super::threads::Manners;
 use super::{memory, model, threads};
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
-    /// Nice value of all worker threads, 0..=19.
-    pub nice: i32,
+    /// Nice value and CPUs of all threads.
+    pub manners: Manners,
     /// CPUs it may use.
     pub cpus: u32,
     /// The only folder whose files may be loaded, without symbolic links in its path; `None` for all folders.
@@ -62,7 +63,7 @@ impl Engine {
             budget: Budget::new(settings.cpus),
             memory: Arc::default(),
             models: Mutex::default(),
-            desk: Desk::new(settings.nice),
+            desk: Desk::new(settings.manners),
             settings,
             stop: Arc::new(AtomicBool::new(false)),
             loaders: Mutex::default(),
@@ -113,7 +114,8 @@ impl Engine {
         let needs = memory::estimate(&file.header, file.purpose, options, layout);
         let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
         let model = Model::load(file, load, &self.stop)?;
-        let host = Host { nice: self.settings.nice, budget: &self.budget, stop: &self.stop, metrics: &self.metrics };
+        let host =
+            Host { manners: self.settings.manners, budget: &self.budget, stop: &self.stop, metrics: &self.metrics };
         let served = Served::start(model, options.clone(), layout, reservation, host)?;
         log::info!(
             "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
@@ -230,7 +232,7 @@ impl Engine {
 
     /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
     fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
-        match threads::spawn("infer-load", self.settings.nice, task) {
+        match threads::spawn("infer-load", self.settings.manners, task) {
             Ok(thread) => {
                 let mut loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner);
                 loaders.retain(|loader| !loader.is_finished());

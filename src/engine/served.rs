@@ -16,6 +16,7 @@ use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::pool::{Pool, PoolSpec};
 use super::stop::Stop;
+use super::threads::Manners;
 use super::worker::Worker;
 use crate::logic::limits;
 use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
@@ -84,8 +85,8 @@ pub struct Served {
 /// What a model gets from the engine it runs in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Host<'a> {
-    /// Nice value of its threads.
-    pub nice: i32,
+    /// Nice value and CPUs of its threads.
+    pub manners: Manners,
     /// What it shares the CPUs by.
     pub budget: &'a Arc<Budget>,
     /// Set when all work must end.
@@ -125,7 +126,7 @@ impl Served {
             thread_prefix: purpose,
             workers: layout.workers,
             per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
-            nice: host.nice,
+            manners: host.manners,
             stop: stop.clone(),
         };
         let share = |urgent| Share::new(host.budget, layout.threads, urgent);

@@ -15,13 +15,14 @@ use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, Ticket};
 use super::pool::{Pool, PoolSpec};
 use super::registry::{Engine, EngineSettings, Requests};
 use super::stop::Stop;
+use super::threads::Manners;
 use super::worker::Worker;
 use super::{Purpose, Served, Special};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, Pooling};
 use crate::logic::sched::{Plan, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const ENGINE: EngineSettings = EngineSettings { nice: 0, cpus: 2, model_dir: None };
+const ENGINE: EngineSettings = EngineSettings { manners: Manners { nice: 0, cpus: None }, cpus: 2, model_dir: None };
 
 // ---- The loop over a fake decoder -------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ impl Fake {
             thread_prefix: "test-gen",
             workers: 1,
             per_worker: slots,
-            nice: 0,
+            manners: Manners::default(),
             stop: stop.clone(),
         };
         let log = Arc::clone(&steps);

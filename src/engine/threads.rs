@@ -6,22 +6,38 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use crate::logic::cpu_list::CPUS;
+use crate::logic::cpu_list::CpuList;
+
 /// Stack of an engine thread. Only what is used takes memory; std::regex, with which llama.cpp splits text for some
 /// tokenizers, uses hundreds of bytes per character of a word. See `Model::tokenize`.
 const STACK: usize = 64 << 20;
 
-/// Starts a thread named `name` (at most 15 bytes are shown by the kernel) whose own nice value is `nice` (0..=19).
+/// How engine threads behave beside others.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manners {
+    /// Nice value, 0 to 19.
+    pub nice: i32,
+    /// CPUs they keep to; `None` for all of the process.
+    pub cpus: Option<CpuList>,
+}
+
+/// Starts a thread named `name` (at most 15 bytes are shown by the kernel) with these manners.
 ///
-/// Nice is per thread on Linux and inherited by threads created afterwards, so it is set before llama.cpp makes its
-/// own. A panic that escapes `body` ends this thread only, and is logged.
+/// Both belong to the thread on Linux and are inherited by threads created afterwards, so they are set before llama.cpp
+/// makes its own. A panic that escapes `body` ends this thread only, and is logged.
 ///
 /// # Errors
 /// When the system refuses another thread.
-pub(super) fn spawn(name: &str, nice: i32, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(name: &str, manners: Manners, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
     Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
         block_process_signals();
-        set_nice(nice);
+        set_nice(manners.nice);
+        if let Some(cpus) = manners.cpus {
+            set_affinity(&cpus);
+        }
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             log::error!("thread {label} ended by a panic");
         }
@@ -66,6 +82,44 @@ fn set_nice(nice: i32) {
     }
 }
 
+/// The CPUs that this process may use; `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn available_cpus() -> Option<CpuList> {
+    // SAFETY: an all-zero cpu_set_t is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is ours and has the size that is passed; 0 is the calling thread.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return None;
+    }
+    // SAFETY: every number is below CPU_SETSIZE.
+    Some(CpuList::of((0..CPUS).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })))
+}
+
+/// As on Linux; elsewhere threads cannot be bound.
+#[cfg(not(target_os = "linux"))]
+pub fn available_cpus() -> Option<CpuList> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn set_affinity(cpus: &CpuList) {
+    // SAFETY: an all-zero cpu_set_t is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus.iter() {
+        // SAFETY: every number of a list is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    // SAFETY: `set` is ours and has the size that is passed; 0 is the calling thread.
+    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } != 0 {
+        log::warn!("could not keep to CPUs {cpus}: {}", io::Error::last_os_error());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_affinity(_cpus: &CpuList) {
+    // `available_cpus` has told that there is no such thing, and the setting was refused.
+}
+
 #[cfg(not(target_os = "linux"))]
 fn set_nice(_nice: i32) {
     // Elsewhere nice belongs to the process, and lowering it would slow Redis itself.
@@ -79,14 +133,14 @@ mod tests {
 
     #[test]
     fn a_panic_ends_only_its_own_thread() {
-        let handle = spawn("test-panic", 0, || panic!("on purpose")).unwrap();
+        let handle = spawn("test-panic", Manners::default(), || panic!("on purpose")).unwrap();
         assert!(join_until(vec![handle], Instant::now() + Duration::from_secs(5)));
     }
 
     #[test]
     fn a_thread_has_the_nice_value_it_was_given() {
         let (tx, rx) = mpsc::channel();
-        let handle = spawn("test-nice", 7, move || {
+        let handle = spawn("test-nice", Manners { nice: 7, cpus: None }, move || {
             // SAFETY: reads the priority of the calling thread.
             tx.send(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }).unwrap();
         })
@@ -99,7 +153,7 @@ mod tests {
     fn a_thread_that_does_not_end_is_given_up_at_the_deadline() {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let handle = spawn("test-deadline", 0, move || {
+        let handle = spawn("test-deadline", Manners::default(), move || {
             while !seen.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }

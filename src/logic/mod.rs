@@ -7,6 +7,7 @@
 pub mod adjust;
 pub mod args;
 pub mod chunk;
+pub mod cpu_list;
 pub mod gbnf;
 pub mod hangul;
 pub mod index;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use redis_module::configuration::{ConfigurationContext, ConfigurationValue};
 use redis_module::{RedisError, RedisString};
 
+use crate::logic::cpu_list::CpuList;
 use crate::logic::limits;
 use crate::logic::options::models_at_start;
 
@@ -18,6 +19,14 @@ pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
 
 /// `infer.max-memory`: bytes that all models may take together; 0 for any number.
 pub static MAX_MEMORY: AtomicI64 = AtomicI64::new(limits::MAX_MEMORY_DEFAULT);
+
+/// `infer.cpulist`: the CPUs that engine threads keep to; empty for all of the process.
+pub static CPU_LIST: Text =
+    Text::new(
+        |list| {
+            if list.is_empty() { Ok(()) } else { CpuList::parse(list).map(drop).map_err(|error| error.to_string()) }
+        },
+    );
 
 /// `infer.model-dir`: the only folder whose files may be loaded; empty for all folders.
 pub static MODEL_DIR: Text = Text::new(|_| Ok(()));

@@ -12,6 +12,7 @@ mod busy;
 mod chat;
 mod command_table;
 mod contexts;
+mod cpus;
 mod default_model;
 mod details;
 mod embed;

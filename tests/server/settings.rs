@@ -25,7 +25,7 @@ const SETTINGS: [Setting; 3] = [
 ];
 
 /// The settings that are texts; empty by default, and at start only.
-const TEXTS: [&str; 2] = ["infer.model-dir", "infer.models"];
+const TEXTS: [&str; 3] = ["infer.cpulist", "infer.model-dir", "infer.models"];
 
 /// What there is to see when the numbers are these and the texts have their defaults.
 fn expected(number: impl Fn(&Setting) -> i64) -> Vec<(String, String)> {
@@ -108,7 +108,7 @@ fn settings_that_are_texts_are_for_the_start_only() {
 fn config_rewrite_keeps_every_setting_over_a_restart() {
     let folder = CHAT.path().parent().unwrap().to_str().unwrap();
     let models = "m tiny-chat.gguf CTX 512; tiny-embed.gguf";
-    let options = ["--infer.nice", "3", "--infer.model-dir", folder, "--infer.models", models];
+    let options = ["--infer.nice", "3", "--infer.cpulist", "0", "--infer.model-dir", folder, "--infer.models", models];
     let mut server = Server::configured(&[], &options);
     let mut client = server.client();
     client.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 9]);
