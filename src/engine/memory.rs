@@ -165,6 +165,15 @@ impl Drop for Reservation {
     }
 }
 
+/// Gives the system back what the C library keeps of freed memory, which after a model can be hundreds of megabytes.
+pub(super) fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Bytes that this machine can still give to a process without swapping; `None` where that is not known.
 pub(super) fn free_on_machine() -> Option<u64> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)

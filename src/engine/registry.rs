@@ -156,6 +156,7 @@ impl Engine {
             served.close();
             served.join(deadline);
             drop(served);
+            memory::trim();
             done(Ok(()));
         });
     }
