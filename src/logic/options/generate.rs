@@ -308,6 +308,60 @@ mod tests {
     }
 
     #[test]
+    fn every_number_is_taken_between_its_bounds_once_and_nothing_else_is() {
+        for (option, least, most) in [
+            ("MAXTOKENS", "1", "1048576"),
+            ("TEMP", "0", "100"),
+            ("TOPK", "0", "1000000"),
+            ("TOPP", "0", "1"),
+            ("MINP", "0", "1"),
+            ("REPEATPENALTY", "0.0625", "16"),
+            ("REPEATLASTN", "-1", "1048576"),
+            ("PRESENCE", "-100", "100"),
+            ("FREQUENCY", "-100", "100"),
+            ("SEED", "0", "4294967294"),
+            ("TIMEOUT", "1", "86400000"),
+            ("LOGPROBS", "0", "20"),
+            ("LOGITBIAS 1 0", "-100", "100"),
+            ("STOP", "1 x", "64 x"),
+        ] {
+            for bound in [least, most] {
+                let given = options(&format!(
+                    "{option} {bound} {}",
+                    if bound == "64 x" { "x ".repeat(63) } else { String::new() }
+                ));
+                assert!(given.is_ok(), "{option} {bound}: {given:?}");
+            }
+            for wrong in [
+                "nan",
+                "-nan",
+                "inf",
+                "-inf",
+                "Infinity",
+                "1e400",
+                "-1e400",
+                "1e9",
+                "-1000",
+                "99999999999999999999",
+                "''",
+                "-",
+                "+",
+                "1e",
+                "0x1",
+                "1_0",
+                "1,5",
+                "one",
+                "\u{ff11}",
+            ] {
+                let given = options(&format!("{option} {wrong}"));
+                assert!(given.is_err(), "{option} {wrong}: {given:?}");
+            }
+            let text = options(&format!("{option} {least} {option} {least}")).unwrap_err().to_string();
+            assert_eq!(text, format!("option {} is given twice", option.split(' ').next().unwrap_or_default()));
+        }
+    }
+
+    #[test]
     fn wrong_options_are_told_why() {
         for (line, text) in [
             ("TEMP 100.5", "TEMP must be from 0 to 100"),

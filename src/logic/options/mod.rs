@@ -53,14 +53,34 @@ mod tests {
         |args| Chat::parse(args).map(drop),
     ];
 
+    /// Where the names of all options and of their values stand.
+    const PARSERS: [&str; 7] = [
+        include_str!("chat.rs"),
+        include_str!("embed.rs"),
+        include_str!("generate.rs"),
+        include_str!("index.rs"),
+        include_str!("load.rs"),
+        include_str!("rag.rs"),
+        include_str!("tokens.rs"),
+    ];
+
     /// Mostly words of the grammar, so that many lines get far.
     fn argument() -> impl Strategy<Value = Vec<u8>> {
-        let words = "m 0 1 2 3 20 -1 0.5 1e99 nan TYPE AUTO GENERATE EMBED CTX PARALLEL WORKERS THREADS KVTYPE F16 Q8_0 \
-             GPULAYERS POOLING MEAN NOMMAP MLOCK NOSPECIAL EX BLOB TEXT RAW MAXTOKENS TEMP TOPK TOPP MINP SEED STOP TIMEOUT \
-             WITHSTATS FORMAT FP32 VALUES DIM NONORM PREFIX EMBEDMODEL GENMODEL OVERLAP QUANT Q8 K WITHTEXT SYSTEM WITHSOURCES \
-             MESSAGE user assistant FORCE";
-        let words: Vec<Vec<u8>> = words.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
-        prop_oneof![9 => prop::sample::select(words), 1 => prop::collection::vec(any::<u8>(), 0..6)]
+        let is_option =
+            |word: &&str| !word.is_empty() && word.bytes().all(|b| b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0189_".contains(&b));
+        let mut words: Vec<&str> = PARSERS.iter().flat_map(|parser| parser.split('"')).filter(is_option).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert!(["LOGITBIAS", "TEXT", "Q8_0"].iter().all(|known| words.contains(known)), "{words:?}");
+        // The rest is made of these; they come as often as all options together.
+        let others = "m 0 1 2 3 20 -1 0.5 1e99 nan user assistant root::=[a] true {}".split(' ');
+        let others: Vec<Vec<u8>> = others.map(|word| word.as_bytes().to_vec()).collect();
+        let words: Vec<Vec<u8>> = words.into_iter().map(|word| word.as_bytes().to_vec()).collect();
+        prop_oneof![
+            5 => prop::sample::select(words),
+            4 => prop::sample::select(others),
+            1 => prop::collection::vec(any::<u8>(), 0..6)
+        ]
     }
 
     #[test]

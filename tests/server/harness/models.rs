@@ -37,6 +37,9 @@ pub const BASE: Model = Model { name: "base", file: &BASE_FILE, options: CHAT.op
 /// Embeds; texts that share words have similar vectors.
 pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
 
+/// As [`EMBED`], but takes seconds for a text as long as it reads, 2046 words: for what happens meanwhile.
+pub const SLOW_EMBED: Model = Model { name: "slow-embed", file: &SLOW_EMBED_FILE, options: EMBED.options };
+
 /// A small file whose cache, with these options, is larger than any machine: terabytes.
 pub const HUGE: Model = Model {
     name: "huge",
@@ -84,6 +87,11 @@ static SLOW_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 static EMBED_FILE: LazyLock<PathBuf> =
     LazyLock::new(|| made("tiny-embed", |path| write_bert(path, &BertShape::default(), 3).unwrap()));
+
+static SLOW_EMBED_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = BertShape { layers: 12, embd: 256, heads: 4, ff: 1024, ctx_train: 2048, ..BertShape::default() };
+    made("slow-embed", |path| write_bert(path, &shape, 5).unwrap())
+});
 
 impl Model {
     /// The file.
