@@ -27,6 +27,14 @@ const ASKED_INDEX: Keys = Keys {
     notes: c"Reads vec:{index} and tokens:{index}:* too, as the calling user",
 };
 
+/// The settings of an index whose documents are changed.
+const WRITTEN_INDEX: Keys = Keys {
+    at: 1,
+    count: Count::One,
+    access: Access::Read,
+    notes: c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
+};
+
 /// The options of every command that generates.
 const GENERATION: &[Argument] = &[
     Argument::integer(c"max-tokens").after(c"MAXTOKENS").optional(),
@@ -284,20 +292,47 @@ pub const COMMANDS: &[Command] = &[
         ]],
     },
     Command {
-        name: c"infer.ingest",
-        summary: c"Puts a document into an index, or replaces it",
-        complexity: c"O(N*log(M)) where N is the number of changed chunks and M that of all chunks",
+        name: c"infer.indexinfo",
+        summary: c"Describes an index: what it holds, its settings, and what is being done with it",
+        complexity: c"O(1)",
         since: FIRST,
-        arity: 4,
-        tips: c"",
-        categories: "write slow blocking",
+        arity: 2,
+        tips: c"nondeterministic_output",
+        categories: "read slow",
         keys: &[Keys {
             at: 1,
             count: Count::One,
             access: Access::Read,
-            notes: c"Writes vec:{index}, tokens:{index}:* and doc:{index}:*, as the calling user",
+            notes: c"Reads vec:{index}, stats:{index} and paths:{index} too, as the calling user",
         }],
-        arguments: &[&[INDEX, Argument::text(c"path"), Argument::text(c"text")]],
+        arguments: &[&[INDEX]],
+    },
+    Command {
+        name: c"infer.ingest",
+        summary: c"Puts a document into an index, or replaces it",
+        complexity: c"O(N*log(M)) where N is the number of changed chunks and M that of all chunks",
+        since: FIRST,
+        arity: -4,
+        tips: c"",
+        categories: "write slow blocking",
+        keys: &[WRITTEN_INDEX],
+        arguments: &[&[
+            INDEX,
+            Argument::text(c"path"),
+            Argument::text(c"text"),
+            Argument::text(c"json").after(c"ATTRS").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.forget",
+        summary: c"Removes a document from an index",
+        complexity: c"O(N) where N is the number of its chunks",
+        since: FIRST,
+        arity: 3,
+        tips: c"",
+        categories: "write slow",
+        keys: &[WRITTEN_INDEX],
+        arguments: &[&[INDEX, Argument::text(c"path")]],
     },
     Command {
         name: c"infer.search",

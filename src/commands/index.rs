@@ -6,7 +6,7 @@ use super::retrieval::read_settings;
 use super::runtime::engine;
 use crate::engine::Purpose;
 use crate::logic::index::IndexSettings;
-use crate::logic::keys::IndexKeys;
+use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
 use crate::logic::options::CreateIndex;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
@@ -47,13 +47,14 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         overlap: request.overlap,
         quant: request.quant,
         tokenizer: generator.model.facts.tokenizer.clone(),
+        generation: FIRST_GENERATION,
     };
     let keys = IndexKeys::new(request.index);
     let keyspace = Keyspace::of(ctx);
     match read_settings(&keyspace, &keys)? {
-        None if vset::exists(&keyspace, &keys.vectors())? => return Err(leftover(&keys)),
+        None if vset::exists(&keyspace, &keys.data(FIRST_GENERATION).vectors())? => return Err(leftover(&keys)),
         None => write_settings(&keyspace, &keys, &settings)?,
-        Some(existing) if existing == settings => {}
+        Some(existing) if existing == (IndexSettings { generation: existing.generation, ..settings.clone() }) => {}
         Some(existing) => return Err(different(&keys, &existing, &settings)),
     }
     Ok(Outcome::Reply(Value::OK))
@@ -71,7 +72,7 @@ fn write_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys, settings: &IndexSet
 
 /// Vectors and tokens of an index whose settings were deleted would pass for those of the new one.
 fn leftover(keys: &IndexKeys) -> Failure {
-    let vectors = shown(&keys.vectors());
+    let vectors = shown(&keys.data(FIRST_GENERATION).vectors());
     Failure::err(format!("{vectors} holds the vectors of an earlier index; delete that key first, or use another name"))
 }
 
@@ -81,7 +82,7 @@ fn different(keys: &IndexKeys, existing: &IndexSettings, asked: &IndexSettings) 
     let changes: Vec<String> = existing
         .iter()
         .zip(&asked)
-        .filter(|(old, new)| old != new)
+        .filter(|((name, old), (_, new))| old != new && *name != "generation")
         .map(|((name, old), (_, new))| format!("{name} is {old}, not {new}"))
         .collect();
     Failure::err(format!(

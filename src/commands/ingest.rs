@@ -9,16 +9,19 @@ use redis_module::Context;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::document::{Prepared, Writer};
-use super::retrieval::{IndexModels, index_models, require_settings};
+use super::index_work::Ingesting;
+use super::retrieval::{IndexModels, index_models, require_settings, require_unchanged};
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block_for_vectors};
 use crate::engine::{EngineError, Special};
+use crate::logic::attributes::{ChunkAttributes, UserAttributes};
 use crate::logic::chunk::{Chunk, ChunkOptions, chunk};
-use crate::logic::index::{ChunkAttributes, IndexSettings};
+use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Ingest;
 use crate::logic::{limits, vector};
 use crate::redis_api::blocking::refuse_blocking;
+use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::pending::PendingReply;
@@ -34,7 +37,10 @@ struct Document {
     settings: IndexSettings,
     path: String,
     text: String,
+    more: UserAttributes,
     models: IndexModels,
+    /// Counted until it is written.
+    ingesting: Ingesting,
 }
 
 /// How far it has come.
@@ -46,7 +52,7 @@ struct Progress {
     pending: PendingReply,
 }
 
-/* INFER.INGEST index path text */
+/* INFER.INGEST index path text [ATTRS json] */
 /// Replaces the document `path`: unchanged chunks stay, changed and new ones are written, vanished ones removed.
 pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Ingest::parse(args)?;
@@ -56,7 +62,15 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
-    let document = Document { keys, settings, path: request.path.to_owned(), text: request.text.to_owned(), models };
+    let document = Document {
+        keys,
+        settings,
+        path: request.path.to_owned(),
+        text: request.text.to_owned(),
+        more: request.attributes,
+        models,
+        ingesting: Ingesting::begin(Caller::of(ctx, "INFER.INGEST").db, request.index),
+    };
     let (pending, ticket) = block_for_vectors(ctx, "INFER.INGEST", &document.models.embedder)?;
     let embedding = Embedding { served: document.models.embedder.clone(), permit, ticket };
     engine()?.run(move || document.embed(embedding, pending))?;
@@ -91,10 +105,10 @@ impl Document {
     fn prepare(&self, number: u32, chunk: &Chunk, mut vector: Vec<f32>) -> Result<Prepared, EngineError> {
         let text = self.text_of(chunk);
         vector::l2_normalize(&mut vector);
-        let (made_by, lines) = (self.settings.to_fields(), (chunk.first_line, chunk.last_line));
-        let hash = xxh3_128(format!("{made_by:?} {}-{}:{text}", lines.0, lines.1).as_bytes());
-        let attributes =
-            ChunkAttributes { path: self.path.clone(), chunk: number, lines, ext: extension(&self.path).to_owned() };
+        let lines = (chunk.first_line, chunk.last_line);
+        // What else tokens and vector depend on are the settings, which are the same for all keys of a generation.
+        let hash = xxh3_128(format!("{}-{}:{text}", lines.0, lines.1).as_bytes());
+        let attributes = ChunkAttributes::new(&self.path, number, lines, &self.more);
         let tokens = self.models.generator.model.tokenize(text, Special::None)?;
         Ok(Prepared { attributes, hash: format!("{hash:032x}"), tokens, vector })
     }
@@ -133,10 +147,18 @@ impl Progress {
 
     /// The models stay behind: freeing one is not for the main thread.
     fn finish(self) {
-        let Self { document: Document { keys, settings, path, .. }, prepared, pending, embedding, .. } = self;
+        let Self { document, prepared, pending, embedding, .. } = self;
+        let Document { keys, settings, path, more, ingesting, .. } = document;
         drop(embedding);
-        let writer = Writer { keys, settings, path };
-        pending.finish_with(move |ctx| writer.write(ctx, &prepared));
+        pending.finish_with(move |ctx| {
+            let keyspace = Keyspace::of(ctx);
+            require_unchanged(&keyspace, &keys, &settings)?;
+            let data = keys.data(settings.generation);
+            let writer = Writer { keys: &data, path: &path, quant: settings.quant.name() };
+            let counts = writer.write(&keyspace, &prepared, &more)?;
+            drop(ingesting);
+            Ok(counts.reply())
+        });
     }
 
     fn fail(self, error: EngineError) {
@@ -150,22 +172,4 @@ fn too_many_chunks(count: usize) -> Failure {
         "the document has {count} chunks, more than the {} that are written in one go; split it, or use an index with a larger MAXTOKENS",
         limits::DOCUMENT_CHUNKS_MAX
     ))
-}
-
-/// What follows the last dot of the file name; empty when there is none.
-fn extension(path: &str) -> &str {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    file.rsplit_once('.').map_or("", |(_, extension)| extension)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::extension;
-
-    #[test]
-    fn the_extension_is_that_of_the_file_name_only() {
-        assert_eq!(extension("src/lib.rs"), "rs");
-        assert_eq!(extension("a.d/Makefile"), "");
-        assert_eq!(extension("archive.tar.gz"), "gz");
-    }
 }

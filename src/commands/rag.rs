@@ -112,7 +112,7 @@ impl Question {
 
 /// What the model reads above a chunk.
 fn label(chunk: &Found) -> String {
-    let (first, last) = chunk.attributes.lines;
+    let (first, last) = (chunk.attributes.first_line, chunk.attributes.last_line);
     format!("{} lines {first}-{last}", chunk.attributes.path)
 }
 

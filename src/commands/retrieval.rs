@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::runtime::engine;
 use crate::engine::{EngineError, Purpose, Served};
-use crate::logic::index::{ChunkAttributes, IndexSettings};
-use crate::logic::keys::{IndexKeys, chunk_id};
+use crate::logic::attributes::ChunkAttributes;
+use crate::logic::index::IndexSettings;
+use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
 use crate::logic::{limits, vector};
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::reply::{Failure, Value, shown};
@@ -28,7 +29,7 @@ pub(super) struct Found {
 impl Found {
     /// The fields of a hit or source in a reply.
     pub(super) fn fields(&self) -> Vec<(&'static str, Value)> {
-        let (first, last) = self.attributes.lines;
+        let (first, last) = (self.attributes.first_line, self.attributes.last_line);
         vec![
             ("id", Value::from(self.id.as_str())),
             ("path", Value::from(self.attributes.path.as_str())),
@@ -143,17 +144,18 @@ pub(super) fn find(
     k: u32,
 ) -> Result<Vec<Found>, Failure> {
     require_unchanged(keyspace, keys, settings)?;
+    let keys = keys.data(settings.generation);
     let hits = vset::similar(keyspace, &keys.vectors(), query, k)?;
     let mut found = Vec::with_capacity(hits.len());
     for hit in hits {
-        let chunk = read_chunk(keyspace, keys, hit)?;
+        let chunk = read_chunk(keyspace, &keys, hit)?;
         // Two versions of a chunk can be there only when somebody deleted the document's hash between two ingests.
         found.extend(chunk.filter(|chunk| found.iter().all(|other: &Found| other.id != chunk.id)));
     }
     Ok(found)
 }
 
-fn read_chunk(keyspace: &Keyspace<'_>, keys: &IndexKeys, hit: Hit) -> Result<Option<Found>, Failure> {
+fn read_chunk(keyspace: &Keyspace<'_>, keys: &DataKeys, hit: Hit) -> Result<Option<Found>, Failure> {
     // Elements that somebody else put into the vector set have no attributes of ours, and no tokens.
     let Some(attributes) = hit.attributes.and_then(|json| ChunkAttributes::from_json(&json).ok()) else {
         return Ok(None);

@@ -1,10 +1,9 @@
-//! What an index stores about itself and about each chunk.
+//! The settings of an index.
 
-use serde::Deserialize;
-use serde_json::Value;
 use thiserror::Error;
 
 use super::args::check_name;
+use super::keys::FIRST_GENERATION;
 use super::limits;
 use super::options::Quant;
 
@@ -47,6 +46,8 @@ pub struct IndexSettings {
     pub quant: Quant,
     /// Fingerprint of the tokenizer of the answering model, whose tokens are stored.
     pub tokenizer: String,
+    /// Which generation of keys holds the data, from 1; see [`super::keys`].
+    pub generation: u32,
 }
 
 const EMBED_MODEL: &str = "embed_model";
@@ -57,6 +58,7 @@ const MAX_TOKENS: &str = "max_tokens";
 const OVERLAP: &str = "overlap";
 const QUANT: &str = "quant";
 const TOKENIZER: &str = "tokenizer";
+const GENERATION: &str = "generation";
 
 impl IndexSettings {
     /// The fields and values of the hash.
@@ -70,6 +72,7 @@ impl IndexSettings {
             (OVERLAP, self.overlap.to_string()),
             (QUANT, self.quant.name().to_owned()),
             (TOKENIZER, self.tokenizer.clone()),
+            (GENERATION, self.generation.to_string()),
         ]
     }
 
@@ -103,49 +106,13 @@ impl IndexSettings {
             overlap: number(OVERLAP, limits::OVERLAP_MIN, limits::OVERLAP_MAX)?,
             quant: Quant::from_name(text(QUANT)?).ok_or(IndexError::BadField { field: QUANT })?,
             tokenizer: text(TOKENIZER)?.to_owned(),
+            generation: number(GENERATION, FIRST_GENERATION, u32::MAX)?,
         })
-    }
-}
-
-/// The attributes of a chunk's element in the vector set, which a `FILTER` of `VSIM` can use.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ChunkAttributes {
-    /// Path of the document.
-    pub path: String,
-    /// Number of the chunk in the document, from 0.
-    pub chunk: u32,
-    /// First and last line of the chunk, from 1.
-    pub lines: (u32, u32),
-    /// Extension of the path, without the dot; may be empty.
-    pub ext: String,
-}
-
-impl ChunkAttributes {
-    /// As a JSON object, the lines as an array of two.
-    pub fn to_json(&self) -> String {
-        let (first, last) = self.lines;
-        // Value writes the escapes; unlike to_string on the struct it cannot fail.
-        format!(
-            r#"{{"path":{},"chunk":{},"lines":[{first},{last}],"ext":{}}}"#,
-            Value::from(self.path.as_str()),
-            self.chunk,
-            Value::from(self.ext.as_str())
-        )
-    }
-
-    /// The inverse of [`ChunkAttributes::to_json`]; an object with further members is fine.
-    ///
-    /// # Errors
-    /// [`IndexError::BadAttributes`].
-    pub fn from_json(json: &[u8]) -> Result<Self, IndexError> {
-        serde_json::from_slice(json).map_err(|_| IndexError::BadAttributes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn settings() -> IndexSettings {
@@ -158,6 +125,7 @@ mod tests {
             quant: Quant::Bin,
             tokenizer: "abc123".into(),
             embedder: "def456".into(),
+            generation: 3,
         }
     }
 
@@ -206,6 +174,7 @@ mod tests {
             (QUANT, "q8"),
             (EMBED_MODEL, ""),
             (GEN_MODEL, "a\nb"),
+            (GENERATION, "0"),
         ] {
             assert_eq!(read(&changed(field, value)), Err(IndexError::BadField { field }), "{field} {value:?}");
         }
@@ -218,33 +187,5 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.as_bytes(), if *name == TOKENIZER { &b"\xff"[..] } else { value.as_bytes() }));
         assert_eq!(IndexSettings::from_fields(bytes), Err(IndexError::BadField { field: TOKENIZER }));
-    }
-
-    #[test]
-    fn attributes_are_an_object_with_the_lines_as_an_array() {
-        let attributes = ChunkAttributes { path: "a\"b/一.md".into(), chunk: 2, lines: (10, 31), ext: "md".into() };
-        let json = attributes.to_json();
-        assert_eq!(json, r#"{"path":"a\"b/一.md","chunk":2,"lines":[10,31],"ext":"md"}"#);
-    }
-
-    #[test]
-    fn attributes_with_further_members_are_read() {
-        let read = ChunkAttributes::from_json(br#"{"lines":[1,2],"ext":"","year":1999,"chunk":0,"path":"p"}"#);
-        assert_eq!(read, Ok(ChunkAttributes { path: "p".into(), chunk: 0, lines: (1, 2), ext: String::new() }));
-    }
-
-    #[test]
-    fn attributes_of_something_else_are_refused() {
-        for json in ["", "{}", "[]", "null", r#"{"path":"p","chunk":-1,"lines":[1,2],"ext":""}"#, "\u{0}"] {
-            assert_eq!(ChunkAttributes::from_json(json.as_bytes()), Err(IndexError::BadAttributes), "{json}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn attributes_are_read_back(path in any::<String>(), chunk in any::<u32>(), lines in any::<(u32, u32)>(), ext in any::<String>()) {
-            let attributes = ChunkAttributes { path, chunk, lines, ext };
-            prop_assert_eq!(ChunkAttributes::from_json(attributes.to_json().as_bytes()), Ok(attributes));
-        }
     }
 }

@@ -1,15 +1,26 @@
 //! Names of the keys of an index, of its chunks, and of the elements of its vector set.
 //!
 //! The name of the index is the hash tag of all its keys, so that a cluster keeps them in one slot: `docs` itself
-//! hashes as `{docs}` does.
+//! hashes as `{docs}` does. What a re-index writes has a generation in the names of its keys, so that it lies beside what
+//! it is going to replace; the first generation has none.
 
 /// Between the path and the number of a chunk in an element.
 const CHUNK: &str = ":chunk_";
+
+/// The first generation of an index.
+pub const FIRST_GENERATION: u32 = 1;
 
 /// The keys of one index. See `args::check_name` for what a name may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexKeys {
     index: String,
+}
+
+/// The keys of one generation of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataKeys {
+    /// `{docs}` or `{docs}@2`.
+    of: String,
 }
 
 impl IndexKeys {
@@ -23,19 +34,41 @@ impl IndexKeys {
         self.index.as_bytes()
     }
 
+    /// The keys of a generation; settings say which one is in use.
+    pub fn data(&self, generation: u32) -> DataKeys {
+        let of = if generation == FIRST_GENERATION {
+            format!("{{{}}}", self.index)
+        } else {
+            format!("{{{}}}@{generation}", self.index)
+        };
+        DataKeys { of }
+    }
+}
+
+impl DataKeys {
     /// The vector set, `vec:{docs}`.
     pub fn vectors(&self) -> Vec<u8> {
-        format!("vec:{{{}}}", self.index).into_bytes()
+        format!("vec:{}", self.of).into_bytes()
+    }
+
+    /// The hash of the counters, `stats:{docs}`.
+    pub fn stats(&self) -> Vec<u8> {
+        format!("stats:{}", self.of).into_bytes()
+    }
+
+    /// The set of the paths of all documents, `paths:{docs}`.
+    pub fn paths(&self) -> Vec<u8> {
+        format!("paths:{}", self.of).into_bytes()
     }
 
     /// The hash of a document, `doc:{docs}:PATH`.
     pub fn document(&self, path: &str) -> Vec<u8> {
-        format!("doc:{{{}}}:{path}", self.index).into_bytes()
+        format!("doc:{}:{path}", self.of).into_bytes()
     }
 
     /// The tokens of a chunk, `tokens:{docs}:ID`; see [`chunk_id`].
     pub fn tokens(&self, id: &str) -> Vec<u8> {
-        format!("tokens:{{{}}}:{id}", self.index).into_bytes()
+        format!("tokens:{}:{id}", self.of).into_bytes()
     }
 }
 
@@ -59,9 +92,20 @@ mod tests {
     fn every_key_has_the_name_of_the_index_as_hash_tag() {
         let keys = IndexKeys::new("docs");
         assert_eq!(keys.settings(), b"docs");
+        let keys = keys.data(1);
         assert_eq!(keys.vectors(), b"vec:{docs}");
+        assert_eq!(keys.stats(), b"stats:{docs}");
+        assert_eq!(keys.paths(), b"paths:{docs}");
         assert_eq!(keys.document("a/b.md"), b"doc:{docs}:a/b.md");
         assert_eq!(keys.tokens(&chunk_id("a/b.md", 7)), b"tokens:{docs}:a/b.md:chunk_7");
+    }
+
+    #[test]
+    fn later_generations_lie_beside_the_first() {
+        let keys = IndexKeys::new("docs").data(12);
+        assert_eq!(keys.vectors(), b"vec:{docs}@12");
+        assert_eq!(keys.document("a"), b"doc:{docs}@12:a");
+        assert_eq!(keys.tokens("a:chunk_0"), b"tokens:{docs}@12:a:chunk_0");
     }
 
     proptest! {

@@ -129,6 +129,8 @@ pub const KEY_TOKENS_MAX: usize = CTX_MAX as usize;
 pub const REPLY_ELEMENTS_MAX: usize = 100_000;
 /// Bytes of a document's path inside an index.
 pub const PATH_MAX: usize = 1024;
+/// Bytes of the `ATTRS` of a document, which are stored with each of its chunks.
+pub const ATTRS_MAX: usize = 4 << 10;
 /// Bytes of a model file's path: `PATH_MAX` of Linux.
 pub const MODEL_PATH_MAX: usize = 4096;
 /// Bytes of a model or index name.

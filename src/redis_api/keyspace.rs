@@ -17,6 +17,9 @@ const READ: &CStr = c"vCE3W";
 const WRITE: &CStr = c"v!CE3MS";
 const READ_DRY_RUN: &CStr = c"vCE3WD";
 const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
+// The same without M.
+const WRITE_ABOVE_MAXMEMORY: &CStr = c"v!CE3S";
+const WRITE_ABOVE_MAXMEMORY_DRY_RUN: &CStr = c"vCE3SD";
 
 /// The keys, seen with the database and the ACL user of a context.
 ///
@@ -28,6 +31,7 @@ const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
 #[derive(Clone, Copy)]
 pub struct Keyspace<'a> {
     ctx: &'a Context,
+    above_maxmemory: bool,
 }
 
 impl fmt::Debug for Keyspace<'_> {
@@ -39,7 +43,13 @@ impl fmt::Debug for Keyspace<'_> {
 impl<'a> Keyspace<'a> {
     /// The keyspace of `ctx`, the context of a handler or a reply callback.
     pub fn of(ctx: &'a Context) -> Self {
-        Self { ctx }
+        Self { ctx, above_maxmemory: false }
+    }
+
+    /// The same, but writes are not refused above `maxmemory`: for a removal and the little that is noted about it,
+    /// which users need just then.
+    pub fn above_maxmemory(self) -> Self {
+        Self { above_maxmemory: true, ..self }
     }
 
     /// Runs a command that reads. It must not be one that can block: `VSIM` needs `NOTHREAD`, or the server
@@ -59,7 +69,7 @@ impl<'a> Keyspace<'a> {
     /// `NOREPLICAS` where Redis refuses writes, and `ERR` while writes are paused.
     pub fn write(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
         refuse_while_paused()?;
-        self.call(command, WRITE, args)
+        self.call(command, if self.above_maxmemory { WRITE_ABOVE_MAXMEMORY } else { WRITE }, args)
     }
 
     /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
@@ -68,7 +78,8 @@ impl<'a> Keyspace<'a> {
     /// As for [`Keyspace::write`].
     pub fn check_write(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
         refuse_while_paused()?;
-        call(self.ctx, command, WRITE_DRY_RUN, args).map(drop)
+        let flags = if self.above_maxmemory { WRITE_ABOVE_MAXMEMORY_DRY_RUN } else { WRITE_DRY_RUN };
+        call(self.ctx, command, flags, args).map(drop)
     }
 
     /// The token ids stored at `key` (see [`token_blob`]), at most `most` of them.

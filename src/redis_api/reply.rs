@@ -20,6 +20,8 @@ const SHOWN_LIMIT: usize = 64;
 /// A successful answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
+    /// No value.
+    Null,
     /// A fixed word such as `OK`.
     Simple(&'static str),
     /// An integer.
@@ -168,6 +170,11 @@ pub fn send(ctx: &Context, answer: &Answer) {
 
 fn send_value(ctx: &Context, value: &Value) {
     match value {
+        Value::Null => {
+            let Some(reply) = api!(RedisModule_ReplyWithNull) else { return };
+            // SAFETY: ctx is the live context of a handler or callback.
+            unsafe { reply(ctx.ctx) };
+        }
         Value::Simple(word) => {
             let Ok(word) = CString::new(one_line(word)) else { return };
             let Some(reply) = api!(RedisModule_ReplyWithSimpleString) else { return };

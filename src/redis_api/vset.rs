@@ -138,6 +138,45 @@ pub fn attributes(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result
     }
 }
 
+/// What a vector set holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Elements that a search can find.
+    pub visible: i64,
+    /// Elements that were hidden.
+    pub hidden: i64,
+    /// Memory of the whole set, as Redis estimates it.
+    pub bytes: i64,
+}
+
+/// What the set at `key` holds; nothing when there is no key.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn size(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Size, Failure> {
+    let Reply::Map(facts) = keyspace.read("VINFO", &[key])? else { return Ok(Size::default()) };
+    let fact = |wanted: &[u8]| {
+        facts.iter().find_map(|(name, value)| match (name, value) {
+            (Reply::Bytes(name), Reply::Int(value)) if name == wanted => Some(*value),
+            _ => None,
+        })
+    };
+    let (all, visible) = (fact(b"size").unwrap_or_default(), fact(b"attributes-count").unwrap_or_default());
+    let bytes = match keyspace.read("MEMORY", &[b"USAGE", key])? {
+        Reply::Int(bytes) => bytes,
+        _ => 0,
+    };
+    Ok(Size { visible, hidden: all.saturating_sub(visible), bytes })
+}
+
+/// Gives an element attributes, with which searches find it, if there is one of that name.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn show(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8], attributes: &str) -> Result<(), Failure> {
+    keyspace.write("VSETATTR", &[key, element, attributes.as_bytes()]).map(drop)
+}
+
 /// Adds an element, or shows the hidden one of that name again. An element never gets another vector.
 ///
 /// # Errors

@@ -46,7 +46,8 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.INDEX docs EMBEDMODEL embed OVERLAP 1", "GENMODEL is required"),
         ("INFER.INDEX docs GENMODEL chat OVERLAP 1", "EMBEDMODEL is required"),
         ("INFER.INGEST docs path", "wrong number of arguments"),
-        ("INFER.INGEST docs path text more", "wrong number of arguments"),
+        ("INFER.INGEST docs path text more", "unknown option 'MORE'"),
+        ("INFER.FORGET docs path more", "wrong number of arguments"),
         ("INFER.SEARCH docs", "wrong number of arguments"),
         ("INFER.RAG docs", "wrong number of arguments"),
         // Unknown options.

@@ -38,7 +38,7 @@ fn commands(client: &mut Client) -> Vec<String> {
 fn assert_described(server: &Server) {
     for mut client in [server.client(), server.resp3()] {
         let commands = commands(&mut client);
-        assert!(commands.len() >= 17, "{commands:?}");
+        assert!(commands.len() >= 19, "{commands:?}");
         for name in &commands {
             let docs = client.ok(&cmd!["COMMAND", "DOCS", name]);
             let docs = field(&docs, name);
@@ -63,6 +63,9 @@ fn assert_described(server: &Server) {
             ("INFER.TOKENIZESTORE a chat text", "a:OW,update"),
             ("INFER.INDEX docs EMBEDMODEL embed GENMODEL chat", "docs:RW,access,insert"),
             ("INFER.INGEST docs path text", "docs:RO,access"),
+            ("INFER.INGEST docs path text ATTRS {}", "docs:RO,access"),
+            ("INFER.FORGET docs path", "docs:RO,access"),
+            ("INFER.INDEXINFO docs", "docs:RO,access"),
             ("INFER.SEARCH docs query", "docs:RO,access"),
             ("INFER.RAG docs query WITHSOURCES", "docs:RO,access"),
         ] {

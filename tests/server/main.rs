@@ -15,6 +15,7 @@ mod contexts;
 mod cpus;
 mod default_model;
 mod details;
+mod documents;
 mod embed;
 mod embedding_lifecycle;
 mod exports;

@@ -36,7 +36,7 @@ fn everything_happens_in_the_database_of_the_client() {
     client.ok(&cmd!["SELECT", 5]);
     create(&mut client);
     client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "chat", "text"]);
-    assert_eq!(count(&mut client), Value::Int(5));
+    assert_eq!(count(&mut client), Value::Int(7));
     assert_eq!(array(&client.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
     client.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
     client.ok(&cmd!["INFER.GENERATE", "chat", 1, "k", "MAXTOKENS", 2]);
@@ -85,7 +85,7 @@ fn a_user_who_may_not_write_tokens_searches_and_leaves_nothing_of_an_ingest() {
     assert_eq!(array(&bob.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
     bob.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
     bob.refused(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog"], "NOPERM", "");
-    assert_eq!(count(&mut admin), Value::Int(4));
+    assert_eq!(count(&mut admin), Value::Int(6));
     assert_eq!(admin.ok(&cmd!["VCARD", "vec:{docs}"]), Value::Int(1));
 }
 
@@ -100,13 +100,30 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     bob.refused(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog"], "NOPERM", "'infer.ingest' command");
     bob.refused(&cmd!["INFER.TOKENIZESTORE", "docs", "chat", "x"], "NOPERM", "'infer.tokenizestore' command");
     bob.refused(&cmd!["INFER.UNLOAD", "chat"], "NOPERM", "'infer.unload' command");
-    let ingest =
-        ["+infer.ingest", "+hset", "+hdel", "+vgetattr", "+vlinks", "+vinfo", "+vadd", "+vsetattr", "+set", "+unlink"];
-    let written_keys = ["~tokens:{docs}:*", "~doc:{docs}:*"];
+    let ingest = [
+        "+infer.ingest",
+        "+infer.forget",
+        "+hset",
+        "+hdel",
+        "+sadd",
+        "+srem",
+        "+vgetattr",
+        "+vlinks",
+        "+vinfo",
+        "+vadd",
+        "+vsetattr",
+        "+set",
+        "+unlink",
+    ];
+    let written_keys = ["~tokens:{docs}:*", "~doc:{docs}:*", "~stats:{docs}", "~paths:{docs}"];
     admin.ok(&cmd!["ACL", "SETUSER", "bob", &ingest, &written_keys]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "the cat"]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", ""]);
+    bob.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]);
+    bob.refused(&cmd!["INFER.INDEXINFO", "docs"], "NOPERM", "");
+    admin.ok(&cmd!["ACL", "SETUSER", "bob", "+scard", "+memory|usage"]);
+    bob.ok(&cmd!["INFER.INDEXINFO", "docs"]);
 }
 
 #[test]

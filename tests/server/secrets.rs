@@ -7,8 +7,21 @@ use crate::harness::{CHAT, Client, EMBED, Refusal, Server, array, cmd, eventuall
 /// A user of all commands with rights to the keys below `a:`.
 const LEAST: &[&str] = &["+@infer", "+ping", "~a:*"];
 /// The same, with the commands that INFER commands run as the caller, so that keys are all that can be refused.
-const ALL: &[&str] =
-    &["+@infer", "+ping", "~a:*", "+@read", "+hset", "+hdel", "+vadd", "+vsetattr", "+set", "+unlink", "+vsim"];
+const ALL: &[&str] = &[
+    "+@infer",
+    "+ping",
+    "~a:*",
+    "+@read",
+    "+hset",
+    "+hdel",
+    "+sadd",
+    "+srem",
+    "+vadd",
+    "+vsetattr",
+    "+set",
+    "+unlink",
+    "+vsim",
+];
 
 /// Keys of every kind at `a:…` and `b:…`; none at `…none`.
 fn server() -> Server {
@@ -47,6 +60,9 @@ fn commands(key: &str) -> Vec<Cmd> {
         cmd!["INFER.INDEX", key, "EMBEDMODEL", "embed", "GENMODEL", "chat"],
         cmd!["INFER.INDEX", key, "EMBEDMODEL", "embed", "GENMODEL", "chat", "OVERLAP", 3],
         cmd!["INFER.INGEST", key, "a.txt", "the dog"],
+        cmd!["INFER.INGEST", key, "a.txt", "the cat", "ATTRS", "{\"a\":1}"],
+        cmd!["INFER.FORGET", key, "a.txt"],
+        cmd!["INFER.INDEXINFO", key],
         cmd!["INFER.SEARCH", key, "the cat"],
         cmd!["INFER.SEARCH", key, "the cat", "WITHTEXT"],
         cmd!["INFER.RAG", key, "the cat", "MAXTOKENS", 1],
@@ -143,10 +159,14 @@ fn derived_keys_need_their_own_rights_and_are_refused_alike() {
     for refusal in &refused {
         assert_eq!((refusal.code.as_str(), refusal), ("NOPERM", &refused[0]));
     }
-    let known = alice.call(&cmd!["INFER.INGEST", "a:docs", "a.txt", "the dog"]).unwrap_err();
-    let unknown = alice.call(&cmd!["INFER.INGEST", "a:docs", "no-such.txt", "the dog"]).unwrap_err();
-    assert_eq!(known.code, "NOPERM");
-    assert_eq!(known, unknown, "which documents an index has can be told");
+    for command in [|path| cmd!["INFER.INGEST", "a:docs", path, "the dog"], |path| cmd!["INFER.FORGET", "a:docs", path]]
+    {
+        let known = alice.call(&command("a.txt")).unwrap_err();
+        let unknown = alice.call(&command("no-such.txt")).unwrap_err();
+        assert_eq!(known.code, "NOPERM");
+        assert_eq!(known, unknown, "which documents an index has can be told");
+    }
+    alice.refused(&cmd!["INFER.INDEXINFO", "a:docs"], "NOPERM", "");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! `INFER.INDEX`, `INFER.INGEST`, `INFER.SEARCH`.
+//! `INFER.INDEX`, `INFER.INDEXINFO`, `INFER.INGEST`, `INFER.FORGET`, `INFER.SEARCH`.
 
-use crate::logic::args::{ArgError, Args, non_empty, utf8};
+use crate::logic::args::{ArgError, Args, utf8};
+use crate::logic::attributes::UserAttributes;
 use crate::logic::limits;
 
 /// How a vector set stores vectors; the words are options of `VADD`.
@@ -79,8 +80,28 @@ impl<'a> CreateIndex<'a> {
     }
 }
 
-/// `INFER.INGEST index path text`.
+/// The name of an index alone: `INFER.INDEXINFO index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexName<'a> {
+    /// The index.
+    pub index: &'a str,
+}
+
+impl<'a> IndexName<'a> {
+    /// Parses the arguments after the name of `command`.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(command: &'static str, args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new(command, args);
+        let index = args.name("index name")?;
+        args.end()?;
+        Ok(Self { index })
+    }
+}
+
+/// `INFER.INGEST index path text [ATTRS json]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest<'a> {
     /// The index.
     pub index: &'a str,
@@ -88,6 +109,8 @@ pub struct Ingest<'a> {
     pub path: &'a str,
     /// The document; an empty one has no chunks.
     pub text: &'a str,
+    /// `ATTRS`: members for the attributes of each chunk.
+    pub attributes: UserAttributes,
 }
 
 impl<'a> Ingest<'a> {
@@ -96,17 +119,51 @@ impl<'a> Ingest<'a> {
     /// # Errors
     /// See [`ArgError`].
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
-        const PATH: &str = "path";
         let mut args = Args::new("INFER.INGEST", args);
         let index = args.name("index name")?;
-        let path = non_empty(PATH, utf8(PATH, args.required(PATH)?, limits::PATH_MAX)?)?;
-        if path.chars().any(char::is_control) {
-            return Err(ArgError::ControlCharacter { what: PATH });
-        }
+        let path = document_path(&mut args)?;
         let text = utf8("text", args.required("text")?, limits::DOCUMENT_MAX)?;
-        args.end()?;
-        Ok(Self { index, path, text })
+        let mut attributes = UserAttributes::default();
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "ATTRS" => attributes = UserAttributes::parse(args.limited_text("ATTRS", limits::ATTRS_MAX)?)?,
+                _ => return Err(option.unknown()),
+            }
+        }
+        Ok(Self { index, path, text, attributes })
     }
+}
+
+/// `INFER.FORGET index path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forget<'a> {
+    /// The index.
+    pub index: &'a str,
+    /// The document.
+    pub path: &'a str,
+}
+
+impl<'a> Forget<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.FORGET", args);
+        let index = args.name("index name")?;
+        let path = document_path(&mut args)?;
+        args.end()?;
+        Ok(Self { index, path })
+    }
+}
+
+fn document_path<'a>(args: &mut Args<'a>) -> Result<&'a str, ArgError> {
+    const PATH: &str = "path";
+    let path = args.limited_text(PATH, limits::PATH_MAX)?;
+    if path.chars().any(char::is_control) {
+        return Err(ArgError::ControlCharacter { what: PATH });
+    }
+    Ok(path)
 }
 
 /// `INFER.SEARCH index query [K n] [WITHTEXT]`.
@@ -214,9 +271,45 @@ mod tests {
     }
 
     #[test]
-    fn ingest_takes_no_options() {
-        let error = with_words("docs a.md text FORCE", |args| Ingest::parse(args).map(|_| ())).unwrap_err();
-        assert_eq!(error, ArgError::WrongArity { command: "INFER.INGEST" });
+    fn attributes_are_an_object_of_at_most_four_kibibytes() {
+        let ingest = |json: &[u8]| {
+            let args: [&[u8]; 5] = [b"docs", b"a.md", b"text", b"attrs", json];
+            Ingest::parse(&args).map(|request| request.attributes)
+        };
+        assert_eq!(ingest(br#"{"year":1984}"#), UserAttributes::parse(r#"{"year":1984}"#));
+        assert_eq!(ingest(b""), Err(ArgError::Empty { what: "ATTRS" }));
+        assert_eq!(ingest(b"\xff"), Err(ArgError::NotUtf8 { what: "ATTRS", offset: 0 }));
+        assert_eq!(ingest(&[b' '; 4097]), Err(ArgError::TooLong { what: "ATTRS", max: 4096 }));
+        let error = ingest(b"[1]").unwrap_err();
+        assert!(error.to_string().starts_with("ATTRS: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn a_document_has_no_option_but_attrs() {
+        for (line, text) in
+            [("docs a.md text FORCE", "unknown option 'FORCE'"), ("docs a.md text ATTRS", "option ATTRS needs a value")]
+        {
+            assert_eq!(with_words(line, |args| Ingest::parse(args).map(|_| ())).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_document_is_forgotten_by_its_path() {
+        with_words("docs a.md", |args| {
+            assert_eq!(Forget::parse(args), Ok(Forget { index: "docs", path: "a.md" }));
+        });
+        assert_eq!(Forget::parse(&[b"docs", b""]), Err(ArgError::Empty { what: "path" }));
+        let error = with_words("docs a.md b.md", |args| Forget::parse(args).map(|_| ())).unwrap_err();
+        assert_eq!(error, ArgError::WrongArity { command: "INFER.FORGET" });
+    }
+
+    #[test]
+    fn an_index_is_named_alone() {
+        with_words("docs", |args| {
+            assert_eq!(IndexName::parse("INFER.INDEXINFO", args), Ok(IndexName { index: "docs" }));
+        });
+        let error = with_words("docs x", |args| IndexName::parse("INFER.INDEXINFO", args).map(|_| ())).unwrap_err();
+        assert_eq!(error, ArgError::WrongArity { command: "INFER.INDEXINFO" });
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
-pub use index::{CreateIndex, Ingest, Quant, Search};
+pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};
 pub use rag::Rag;
 pub use startup::models_at_start;
@@ -37,10 +37,11 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 13] = [
+    const ALL: [Check; 15] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
         |args| Unload::parse(args).map(|_| ()),
+        |args| IndexName::parse("INFER.INDEXINFO", args).map(|_| ()),
         |args| Tokenize::parse(args).map(|_| ()),
         |args| TokenizeStore::parse(args).map(|_| ()),
         |args| Detokenize::parse(args).map(drop),
@@ -48,6 +49,7 @@ mod tests {
         |args| Embed::parse(args).map(drop),
         |args| CreateIndex::parse(args).map(|_| ()),
         |args| Ingest::parse(args).map(|_| ()),
+        |args| Forget::parse(args).map(|_| ()),
         |args| Search::parse(args).map(|_| ()),
         |args| Rag::parse(args).map(drop),
         |args| Chat::parse(args).map(drop),
@@ -89,7 +91,7 @@ mod tests {
             let text = parse(&[]).unwrap_err().to_string();
             assert!(text.starts_with("wrong number of arguments"), "{number}: {text}");
         }
-        for parse in &ALL[3..] {
+        for parse in &ALL[4..] {
             parse(&[b"m"]).unwrap_err();
         }
     }
