@@ -12,6 +12,7 @@ pub mod cpu_list;
 pub mod gbnf;
 pub mod hangul;
 pub mod index;
+pub mod json_schema;
 pub mod keys;
 pub mod limits;
 pub mod logprobs;

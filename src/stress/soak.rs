@@ -202,13 +202,28 @@ impl Soak {
         let _rest = self.working.write().unwrap_or_else(PoisonError::into_inner);
         let mut connection = self.connect().ok()?;
         for spare in ["m1", "m2"] {
-            let _ = redis::cmd("INFER.UNLOAD").arg(spare).arg("FORCE").query::<Value>(&mut connection);
+            self.until_gone(|| redis::cmd("INFER.UNLOAD").arg(spare).arg("FORCE").query(&mut connection))?;
         }
         redis::cmd("FLUSHALL").query::<Value>(&mut connection).ok()?;
         redis::cmd("MEMORY").arg("PURGE").query::<Value>(&mut connection).ok()?;
         std::thread::sleep(Duration::from_secs(2));
         let info: String = redis::cmd("INFO").arg("memory").query(&mut connection).ok()?;
         info.lines().find_map(|line| line.strip_prefix("used_memory_rss:"))?.trim().parse().ok()
+    }
+
+    /// Repeats the unloading of a model that may be loading in the background.
+    fn until_gone(&self, mut unload: impl FnMut() -> redis::RedisResult<Value>) -> Option<()> {
+        let deadline = Instant::now() + HUNG;
+        while Instant::now() < deadline {
+            match unload() {
+                Err(error) if error.code() == Some("NOMODEL") => return Some(()),
+                Err(error) if error.is_io_error() => return None,
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        let text = "INFER.UNLOAD of a model that stays".to_owned();
+        self.findings.hung.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        None
     }
 
     /// Prints everything; whether all is well.

@@ -18,6 +18,7 @@ mod details;
 mod documents;
 mod embed;
 mod embedding_lifecycle;
+mod examples;
 mod exports;
 mod extremes;
 mod faults;

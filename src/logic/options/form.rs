@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use crate::logic::args::{ArgError, Args};
-use crate::logic::{gbnf, limits};
+use crate::logic::{gbnf, json_schema, limits};
 
 /// The form of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputForm {
     /// `GRAMMAR`, in the notation of [`gbnf::to_lark`].
     Lark(String),
-    /// `JSONSCHEMA`: an object or a boolean.
+    /// `JSONSCHEMA`: an object or a boolean, its objects closed.
     JsonSchema(Value),
 }
 
@@ -34,7 +34,7 @@ impl OutputForm {
         let bad = |problem: String| ArgError::BadForm { option: "JSONSCHEMA", problem };
         let text = args.limited_text("JSONSCHEMA", limits::GRAMMAR_BYTES_MAX)?;
         // It refuses more than 128 levels by itself, so the recursion below is safe.
-        let schema: Value = serde_json::from_str(text)
+        let mut schema: Value = serde_json::from_str(text)
             .map_err(|error| bad(format!("not JSON at line {} column {}", error.line(), error.column())))?;
         if !schema.is_object() && !schema.is_boolean() {
             return Err(bad("a schema is an object, true or false".to_owned()));
@@ -42,6 +42,7 @@ impl OutputForm {
         if depth(&schema) > limits::GRAMMAR_DEPTH_MAX {
             return Err(bad(format!("nested more than {} deep", limits::GRAMMAR_DEPTH_MAX)));
         }
+        json_schema::close_objects(&mut schema);
         Ok(Self::JsonSchema(schema))
     }
 }
