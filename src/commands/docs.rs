@@ -90,6 +90,7 @@ pub const COMMANDS: &[Command] = &[
                     Argument::word(c"auto", c"AUTO"),
                     Argument::word(c"generate", c"GENERATE"),
                     Argument::word(c"embed", c"EMBED"),
+                    Argument::word(c"rerank", c"RERANK"),
                 ],
             )
             .after(c"TYPE")
@@ -266,6 +267,23 @@ pub const COMMANDS: &[Command] = &[
             Argument::integer(c"dimensions").after(c"DIM").optional(),
             Argument::word(c"no-norm", c"NONORM").optional(),
             Argument::text(c"prefix").after(c"PREFIX").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.rerank",
+        summary: c"Orders texts by how well they fit a query",
+        complexity: c"O(N*L^2) where N is the number of texts and L the tokens of the query and one of them",
+        since: FIRST,
+        arity: -5,
+        tips: c"",
+        categories: "slow blocking",
+        keys: &[],
+        arguments: &[&[
+            MODEL,
+            Argument::text(c"query"),
+            Argument::integer(c"count"),
+            Argument::text(c"text").multiple(),
+            Argument::integer(c"top").after(c"TOP").optional(),
         ]],
     },
     Command {

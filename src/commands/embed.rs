@@ -3,7 +3,7 @@
 use redis_module::Context;
 
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block_for_vectors};
+use super::waiting::{Embedding, block_for_model};
 use crate::engine::{EngineError, Purpose};
 use crate::logic::options::{Embed, EmbedFormat};
 use crate::logic::{limits, vector};
@@ -42,7 +42,7 @@ pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let texts: Vec<String> = request.texts.iter().map(|text| format!("{prefix}{text}")).collect();
 
     let permit = served.permit(queue_limit())?;
-    let (pending, ticket) = block_for_vectors(ctx, "INFER.EMBED", &served)?;
+    let (pending, ticket) = block_for_model(ctx, "INFER.EMBED", &served)?;
     let embedding = Embedding { served, permit, ticket };
     engine()?.run(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

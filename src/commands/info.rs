@@ -78,6 +78,8 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"generated_tokens", &metrics.generated_tokens),
         (c"embedded_texts", &metrics.embedded_texts),
         (c"embedded_tokens", &metrics.embedded_tokens),
+        (c"reranked_texts", &metrics.reranked_texts),
+        (c"reranked_tokens", &metrics.reranked_tokens),
         (c"rejected_queuefull", &metrics.rejected),
         (c"timeouts", &metrics.timeouts),
         (c"cancelled", &metrics.cancelled),
@@ -98,6 +100,7 @@ fn latency(writer: &mut Writer, metrics: &Metrics) {
         ("latency_usec_ttft", times.first_token),
         ("latency_usec_decode_token", times.decode),
         ("latency_usec_embed", times.embed),
+        ("latency_usec_rerank", times.rerank),
     ] {
         let Percentiles { samples, p50, p99, max } = of;
         let parts = [("p50", p50), ("p99", p99), ("max", max), ("samples", samples)];

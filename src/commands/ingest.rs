@@ -12,7 +12,7 @@ use super::document::{Prepared, Writer};
 use super::index_work::Ingesting;
 use super::retrieval::{IndexModels, index_models, require_settings, require_unchanged};
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block_for_vectors};
+use super::waiting::{Embedding, block_for_model};
 use crate::engine::{EngineError, Special};
 use crate::logic::attributes::{ChunkAttributes, UserAttributes};
 use crate::logic::chunk::{Chunk, ChunkOptions, chunk};
@@ -71,7 +71,7 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         models,
         ingesting: Ingesting::begin(Caller::of(ctx, "INFER.INGEST").db, request.index),
     };
-    let (pending, ticket) = block_for_vectors(ctx, "INFER.INGEST", &document.models.embedder)?;
+    let (pending, ticket) = block_for_model(ctx, "INFER.INGEST", &document.models.embedder)?;
     let embedding = Embedding { served: document.models.embedder.clone(), permit, ticket };
     engine()?.run(move || document.embed(embedding, pending))?;
     Ok(Outcome::Pending)

@@ -88,6 +88,7 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
             fields.push(("chat_template", Value::from(if served.model.has_template() { "yes" } else { "no" })));
         }
         Purpose::Embedding => fields.push(("dimensions", Value::from(facts.embedding_dim))),
+        Purpose::Reranking => {}
     }
     fields
 }

@@ -4,7 +4,7 @@ use redis_module::Context;
 
 use super::retrieval::{Found, find, index_models, query_vector, require_settings};
 use super::runtime::{engine, queue_limit};
-use super::waiting::{Embedding, block_for_vectors};
+use super::waiting::{Embedding, block_for_model};
 use crate::engine::Served;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Search;
@@ -28,7 +28,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
-    let (pending, ticket) = block_for_vectors(ctx, "INFER.SEARCH", &models.embedder)?;
+    let (pending, ticket) = block_for_model(ctx, "INFER.SEARCH", &models.embedder)?;
     let embedding = Embedding { served: models.embedder, permit, ticket };
     let (caller, query, k) = (Caller::of(ctx, "INFER.SEARCH"), request.query.to_owned(), request.k);
     let generator = request.with_text.then_some(models.generator);

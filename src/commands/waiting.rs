@@ -8,7 +8,7 @@ use redis_module::Context;
 
 use super::live;
 use super::runtime::{engine, queue_limit};
-use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, Served, Ticket};
+use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, RerankJob, Served, Ticket};
 use crate::logic::options::GenerateOptions;
 use crate::logic::prompt::Segment;
 use crate::redis_api::blocking::refuse_blocking;
@@ -22,8 +22,8 @@ pub(super) fn block(ctx: &Context, command: &'static str) -> Result<PendingReply
     PendingReply::block(ctx, options)
 }
 
-/// Blocks the client of a command that waits for an embedding model, and lists it in INFER.PS.
-pub(super) fn block_for_vectors(
+/// Blocks the client of a command that waits for an embedding or reranking model, and lists it in INFER.PS.
+pub(super) fn block_for_model(
     ctx: &Context,
     command: &'static str,
     served: &Served,
@@ -140,6 +140,35 @@ impl Embedding {
             }
             Err(error) => {
                 drop(self.permit);
+                done(Err(error));
+            }
+        }
+    }
+}
+
+/// Scores texts for a query, for a step that goes on with the scores. Not on the main thread.
+pub(super) struct Reranking {
+    pub served: Arc<Served>,
+    pub permit: Permit,
+    pub ticket: Ticket,
+}
+
+impl Reranking {
+    /// Tokenizes `query` and `texts` and queues the pairs as one job.
+    pub(super) fn run(
+        self,
+        query: &str,
+        texts: &[&str],
+        done: impl FnOnce(Result<Vec<f32>, EngineError>) + Send + 'static,
+    ) {
+        let Self { served, permit, ticket } = self;
+        match served.pairs(query, texts) {
+            Ok(pairs) => {
+                ticket.prompt_tokens.fetch_add(count(pairs.iter().map(Vec::len).sum()), Ordering::Relaxed);
+                served.rerank(RerankJob { pairs, ticket, permit, done: Box::new(done) });
+            }
+            Err(error) => {
+                drop(permit);
                 done(Err(error));
             }
         }

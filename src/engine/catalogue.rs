@@ -113,7 +113,7 @@ impl Catalogue {
         std::mem::take(self).models.into_values().filter_map(ready).collect()
     }
 
-    /// The model in service under this name. `*` is the default model for `purpose`; where either kind will do, that for
+    /// The model in service under this name. `*` is the default model for `purpose`; where any kind will do, that for
     /// generation is preferred.
     ///
     /// # Errors
@@ -139,8 +139,8 @@ impl Catalogue {
 
     /// The names of the default models.
     pub(super) fn defaults(&self) -> Vec<String> {
-        let purposes = [Purpose::Generation, Purpose::Embedding];
-        purposes.iter().filter_map(|&p| self.default_for(Some(p))).map(|served| served.model.name.clone()).collect()
+        let models = Purpose::ALL.iter().filter_map(|&purpose| self.default_for(Some(purpose)));
+        models.map(|served| served.model.name.clone()).collect()
     }
 
     /// All models in the order of their names.

@@ -35,8 +35,19 @@ pub(super) struct ContextSpec {
     pub threads: u32,
     /// Type of keys and values in the cache.
     pub kv_type: KvType,
-    /// `None` for generation; for embeddings the pooling, or `Some(None)` for the model's own.
-    pub embedding: Option<Option<Pooling>>,
+    /// What a decode call gives.
+    pub output: Output,
+}
+
+/// What a context computes from tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Logits of the next token, for generation.
+    Logits,
+    /// One vector for each sequence, with this pooling or the model's own.
+    Vectors(Option<Pooling>),
+    /// One score for each sequence.
+    Scores,
 }
 
 /// Result of a decode call that llama.cpp accepted.
@@ -153,12 +164,19 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
     }
 
-    /// Whether the context turns each sequence into one vector. A reranker, which makes a score of it, does not:
-    /// llama.cpp keeps one number where [`Context::embedding`] would read a vector.
+    /// Whether each sequence becomes a vector or a score, whichever the context was made for. llama.cpp keeps one number
+    /// of a reranker where it keeps a whole vector of others.
     pub(super) fn pools(&self) -> bool {
         // SAFETY: the context is live.
         let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
-        [sys::LLAMA_POOLING_TYPE_MEAN, sys::LLAMA_POOLING_TYPE_CLS, sys::LLAMA_POOLING_TYPE_LAST].contains(&pooling)
+        match self.spec.output {
+            Output::Logits => false,
+            Output::Vectors(_) => {
+                [sys::LLAMA_POOLING_TYPE_MEAN, sys::LLAMA_POOLING_TYPE_CLS, sys::LLAMA_POOLING_TYPE_LAST]
+                    .contains(&pooling)
+            }
+            Output::Scores => pooling == sys::LLAMA_POOLING_TYPE_RANK,
+        }
     }
 
     /// Whether tokens of earlier calls are kept. llama.cpp has models that look like generators and keep nothing
@@ -217,14 +235,19 @@ impl Context {
         (!logits.is_null()).then(|| unsafe { std::slice::from_raw_parts(logits, self.model.facts.vocabulary as usize) })
     }
 
-    /// The pooled embedding of a sequence of the last batch.
-    pub(super) fn embedding(&mut self, sequence: u32) -> Option<&[f32]> {
+    /// What became of a sequence of the last batch: its vector, or its score as the only number.
+    pub(super) fn pooled(&mut self, sequence: u32) -> Option<&[f32]> {
+        let length = match self.spec.output {
+            Output::Logits => return None,
+            Output::Vectors(_) => self.model.facts.embedding_dim as usize,
+            // A model with another number of labels is not loaded.
+            Output::Scores => 1,
+        };
         // SAFETY: the context is live; an unknown sequence gives null.
-        let embedding = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
-        // SAFETY: with the poolings that `pools` accepts each sequence has one row of `embedding_dim` floats until the
-        // next decode, which needs `&mut self`.
-        (!embedding.is_null())
-            .then(|| unsafe { std::slice::from_raw_parts(embedding, self.model.facts.embedding_dim as usize) })
+        let row = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
+        // SAFETY: with the poolings that `pools` accepts each sequence has one row of `length` floats until the next
+        // decode, which needs `&mut self`.
+        (!row.is_null()).then(|| unsafe { std::slice::from_raw_parts(row, length) })
     }
 
     /// Forgets one sequence.
@@ -326,14 +349,14 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
     params.n_seq_max = spec.sequences;
     params.abort_callback = Some(on_abort_check);
     params.abort_callback_data = Arc::as_ptr(abort).cast_mut().cast();
-    if let Some(pooling) = spec.embedding {
+    if spec.output != Output::Logits {
         // An encoder sees the whole batch in one pass, so the physical batch is the logical one. A causal embedder
         // keeps its cells in one buffer.
         params.embeddings = true;
         params.n_ctx = spec.batch;
         params.n_ubatch = spec.batch;
         params.kv_unified = true;
-        params.pooling_type = pooling_type(pooling);
+        params.pooling_type = pooling_type(spec.output);
     } else {
         params.n_ctx = spec.context.saturating_mul(spec.sequences);
         // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end
@@ -358,11 +381,13 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
     params
 }
 
-fn pooling_type(pooling: Option<Pooling>) -> sys::llama_pooling_type {
-    match pooling {
-        None => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
-        Some(Pooling::Mean) => sys::LLAMA_POOLING_TYPE_MEAN,
-        Some(Pooling::Cls) => sys::LLAMA_POOLING_TYPE_CLS,
-        Some(Pooling::Last) => sys::LLAMA_POOLING_TYPE_LAST,
+fn pooling_type(output: Output) -> sys::llama_pooling_type {
+    match output {
+        Output::Logits => sys::LLAMA_POOLING_TYPE_NONE,
+        Output::Scores => sys::LLAMA_POOLING_TYPE_RANK,
+        Output::Vectors(None) => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
+        Output::Vectors(Some(Pooling::Mean)) => sys::LLAMA_POOLING_TYPE_MEAN,
+        Output::Vectors(Some(Pooling::Cls)) => sys::LLAMA_POOLING_TYPE_CLS,
+        Output::Vectors(Some(Pooling::Last)) => sys::LLAMA_POOLING_TYPE_LAST,
     }
 }

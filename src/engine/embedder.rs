@@ -1,5 +1,5 @@
-//! The loop of one embedding worker: texts of all waiting requests share forward passes, and each request gets its
-//! vectors as soon as it has all of them.
+//! The loop of one embedding or reranking worker: texts of all waiting requests share forward passes, and each request
+//! gets its vectors, or scores, as soon as it has all of them.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ pub(super) const SEQUENCES: u32 = 64;
 /// Requests that share passes, at most; the others wait for a worker that is free.
 const REQUESTS: usize = 64;
 
-/// State of one embedding worker thread.
+/// State of one worker thread.
 pub(super) struct Embedder {
     context: Context,
     abort: Arc<AbortSwitch>,
@@ -89,7 +89,7 @@ impl Embedder {
         if request.left.is_empty() {
             return request.finish();
         }
-        // `Served::embed` has refused them; here they would never find room.
+        // `Served` has refused them; here they would never find room.
         if request.job.texts.iter().any(|text| text.len() > self.batch_tokens) {
             return request.fail(EngineError::Internal("a text is longer than a forward pass".to_owned()));
         }
@@ -110,7 +110,7 @@ impl Embedder {
         let pass = next_pass(&lengths, self.batch_tokens, SEQUENCES as usize);
         if let Err(error) = self.forward(&pass).and_then(|()| self.keep_vectors(&pass)) {
             if !matches!(error, EngineError::Cancelled(_)) {
-                log::error!("embedding {} texts failed: {error}", pass.len());
+                log::error!("a pass over {} texts failed: {error}", pass.len());
             }
             self.fail(&pass, &error);
             return;
@@ -178,8 +178,8 @@ impl Embedder {
         for (sequence, &(place, text)) in (0_u32..).zip(pass) {
             let vector = self
                 .context
-                .embedding(sequence)
-                .ok_or_else(|| EngineError::Internal("llama.cpp returned no embedding".to_owned()))?;
+                .pooled(sequence)
+                .ok_or_else(|| EngineError::Internal("llama.cpp returned no vector".to_owned()))?;
             let request = &mut self.requests[place];
             request.vectors[request.left[text]] = vector.to_vec();
         }

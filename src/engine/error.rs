@@ -74,6 +74,20 @@ pub enum EngineError {
         /// Tokens the model can read.
         context: usize,
     },
+    /// A query and a text are together larger than a reranker can read at once.
+    #[error(
+        "the query and the text at index {index} have {tokens} tokens together, but model '{name}' reads at most {context} at once; split the text"
+    )]
+    PairTooLong {
+        /// Name of the model.
+        name: String,
+        /// Position of the text in the call, from 0, as in the reply.
+        index: usize,
+        /// Tokens of both, with those that the model puts around them.
+        tokens: usize,
+        /// Tokens the model can read.
+        context: usize,
+    },
     /// One text has no token at all.
     #[error("text {index} has no tokens for model '{name}', so it has no vector")]
     EmptyText {
@@ -157,7 +171,7 @@ impl EngineError {
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } => "QUEUEFULL",
-            Self::ContextTooSmall { .. } | Self::TextTooLong { .. } => "CTXLIMIT",
+            Self::ContextTooSmall { .. } | Self::TextTooLong { .. } | Self::PairTooLong { .. } => "CTXLIMIT",
             Self::BadTokens(_) => "BADTOKENS",
             Self::Cancelled(_) => "CANCELLED",
             Self::OutOfMemory(_) => "OOM",

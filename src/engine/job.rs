@@ -187,6 +187,8 @@ pub struct Generation {
 }
 
 /// Texts to embed in one request.
+///
+/// The workers of a reranker take its pairs as such texts; the vector of a pair has one number.
 pub struct EmbedJob {
     /// Token ids of each text, none longer than the model reads.
     pub texts: Vec<Vec<u32>>,
@@ -210,6 +212,24 @@ impl EmbedJob {
 impl std::fmt::Debug for EmbedJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbedJob").field("texts", &self.texts.len()).finish_non_exhaustive()
+    }
+}
+
+/// Pairs of a query and a text to score in one request.
+pub struct RerankJob {
+    /// Token ids of each pair, as [`super::Served::pairs`] makes them.
+    pub pairs: Vec<Vec<u32>>,
+    /// Cancellation.
+    pub ticket: Ticket,
+    /// The place it holds in the queue until it is answered.
+    pub permit: Permit,
+    /// Takes one score per pair, in order: the number that the model makes, higher for a better fit.
+    pub done: Done<Vec<f32>>,
+}
+
+impl std::fmt::Debug for RerankJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RerankJob").field("pairs", &self.pairs.len()).finish_non_exhaustive()
     }
 }
 

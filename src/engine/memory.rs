@@ -44,7 +44,7 @@ pub(super) fn estimate(header: &Header, purpose: Purpose, options: &LoadOptions,
     let context = u64::from(served::context_of(options, purpose, trained));
     let (sequences, step) = match purpose {
         Purpose::Generation => (u64::from(options.slots()), u64::from(super::context::UBATCH)),
-        Purpose::Embedding => (1, context.next_multiple_of(u64::from(super::embedder::SEQUENCES))),
+        Purpose::Embedding | Purpose::Reranking => (1, context.next_multiple_of(u64::from(super::embedder::SEQUENCES))),
     };
     let cells = context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
 
@@ -52,7 +52,7 @@ pub(super) fn estimate(header: &Header, purpose: Purpose, options: &LoadOptions,
     let of_token = kv_heads(header, layers, heads)
         .saturating_mul(per_head("attention.key_length").saturating_add(per_head("attention.value_length")));
     let kv = match (purpose, options.cache_type()) {
-        (Purpose::Embedding, _) => 0,
+        (Purpose::Embedding | Purpose::Reranking, _) => 0,
         (Purpose::Generation, KvType::F16) => of_token.saturating_mul(2),
         (Purpose::Generation, KvType::Q8_0) => of_token.saturating_mul(34) / 32,
     };

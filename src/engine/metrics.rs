@@ -42,7 +42,7 @@ impl Counter {
 /// Counters and distributions of one engine.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Requests answered with a result, generations and embeddings.
+    /// Requests answered with a result: generations, embeddings and rerankings.
     pub done: Counter,
     /// Tokens of the prompts of finished generations.
     pub prompt_tokens: Counter,
@@ -54,6 +54,10 @@ pub struct Metrics {
     pub embedded_texts: Counter,
     /// Tokens of these texts.
     pub embedded_tokens: Counter,
+    /// Texts scored for a query.
+    pub reranked_texts: Counter,
+    /// Tokens of these texts, each with its query.
+    pub reranked_tokens: Counter,
     /// Requests refused because a queue was full.
     pub rejected: Counter,
     /// Requests that reached their TIMEOUT.
@@ -73,11 +77,18 @@ struct Times {
     first_token: Histogram<u64>,
     decode: Histogram<u64>,
     embed: Histogram<u64>,
+    rerank: Histogram<u64>,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { queue: histogram(), first_token: histogram(), decode: histogram(), embed: histogram() }
+        Self {
+            queue: histogram(),
+            first_token: histogram(),
+            decode: histogram(),
+            embed: histogram(),
+            rerank: histogram(),
+        }
     }
 }
 
@@ -127,6 +138,8 @@ pub struct Latencies {
     pub decode: Percentiles,
     /// From the queue to the vectors, for all texts of a request.
     pub embed: Percentiles,
+    /// From the queue to the scores, for all texts of a request.
+    pub rerank: Percentiles,
 }
 
 impl Metrics {
@@ -141,6 +154,7 @@ impl Metrics {
                 first_token: Percentiles::of(&times.first_token),
                 decode: Percentiles::of(&times.decode),
                 embed: Percentiles::of(&times.embed),
+                rerank: Percentiles::of(&times.rerank),
             };
         }
         *seen
@@ -148,11 +162,7 @@ impl Metrics {
 
     /// `done`, with what it is called with recorded first. One that is dropped uncalled counts as an error.
     pub(super) fn counting_generation(self: &Arc<Self>, done: Done<Generation>) -> Done<Generation> {
-        let request = Request { metrics: Arc::clone(self), ended: false };
-        Box::new(move |result| {
-            request.end(&result, Metrics::generated);
-            done(result);
-        })
+        self.counting(done, Metrics::generated)
     }
 
     /// As [`Metrics::counting_generation`], for texts that have `tokens` together.
@@ -161,14 +171,32 @@ impl Metrics {
         tokens: usize,
         done: Done<Vec<Vec<f32>>>,
     ) -> Done<Vec<Vec<f32>>> {
-        let request = Request { metrics: Arc::clone(self), ended: false };
         let queued = Instant::now();
+        self.counting(done, move |metrics, vectors| {
+            metrics.embedded_texts.add(vectors.len());
+            metrics.embedded_tokens.add(tokens);
+            metrics.record(|times| times.embed.saturating_record(us(queued.elapsed())));
+        })
+    }
+
+    /// As [`Metrics::counting_generation`], for pairs that have `tokens` together.
+    pub(super) fn counting_reranking(self: &Arc<Self>, tokens: usize, done: Done<Vec<f32>>) -> Done<Vec<f32>> {
+        let queued = Instant::now();
+        self.counting(done, move |metrics, scores| {
+            metrics.reranked_texts.add(scores.len());
+            metrics.reranked_tokens.add(tokens);
+            metrics.record(|times| times.rerank.saturating_record(us(queued.elapsed())));
+        })
+    }
+
+    fn counting<T: 'static>(
+        self: &Arc<Self>,
+        done: Done<T>,
+        count: impl FnOnce(&Self, &T) + Send + 'static,
+    ) -> Done<T> {
+        let request = Request { metrics: Arc::clone(self), ended: false };
         Box::new(move |result| {
-            request.end(&result, |metrics, vectors| {
-                metrics.embedded_texts.add(vectors.len());
-                metrics.embedded_tokens.add(tokens);
-                metrics.record(|times| times.embed.saturating_record(us(queued.elapsed())));
-            });
+            request.end(&result, count);
             done(result);
         })
     }

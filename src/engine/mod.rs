@@ -6,6 +6,7 @@
 //! |---|---|---|---|
 //! | `infer-gen-N` | WORKERS of each generation model | one `llama_context`, a scheduler, the requests in its slots | its model's queue, when it has no request |
 //! | `infer-emb-N` | WORKERS of each embedding model | one `llama_context` | its model's queue |
+//! | `infer-rank-N` | WORKERS of each reranking model | one `llama_context` | its model's queue |
 //! | `infer-desk-N` | 2 | nothing | texts to tokenize, prompts to assemble |
 //! | `infer-load` | one per load or unload that runs | the model until it is ready | the file, or the workers to end |
 //!
@@ -46,6 +47,7 @@ mod metrics;
 mod model;
 mod pool;
 mod registry;
+mod reranker;
 mod sampler;
 mod served;
 mod stop;
@@ -57,7 +59,7 @@ mod worker;
 
 pub use catalogue::Listing;
 pub use error::EngineError;
-pub use job::{EmbedJob, GenerateJob, Generation, Permit, Ticket};
+pub use job::{EmbedJob, GenerateJob, Generation, Permit, RerankJob, Ticket};
 pub use metrics::{Metrics, Percentiles};
 pub use model::{Purpose, Special};
 pub use registry::{Engine, EngineSettings, Requests};

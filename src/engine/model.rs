@@ -17,8 +17,9 @@ use super::chat_template::ChatTemplate;
 use super::error::EngineError;
 use super::llama_log::Sizes;
 use super::memory::MemoryUse;
-use super::{confine, llama_log, trampoline};
+use super::{confine, llama_log, reranker, trampoline};
 use crate::logic::options::{LoadOptions, ModelKind};
+use crate::logic::pair::PairLayout;
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
 use crate::logic::{hangul, limits};
@@ -30,15 +31,21 @@ pub enum Purpose {
     Generation,
     /// Sentence embeddings.
     Embedding,
+    /// Scores of texts for a query.
+    Reranking,
 }
 
 impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Generation, Self::Embedding, Self::Reranking];
+
     /// The word used in replies and errors.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Generation => "generation",
             Self::Embedding => "embedding",
+            Self::Reranking => "reranking",
         }
     }
 }
@@ -87,6 +94,8 @@ pub struct Model {
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
     longest_run: Run,
     template: Result<ChatTemplate, String>,
+    /// How a reranker reads a query and a text; `None` for other models.
+    pair_layout: Option<PairLayout>,
     kv_bytes: AtomicU64,
     compute_bytes: AtomicU64,
 }
@@ -110,6 +119,9 @@ pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Chec
         confine::resolve(&part, folder)?;
     }
     let purpose = purpose(options.kind, &header);
+    if purpose == Purpose::Reranking {
+        reranker::check(&header)?;
+    }
     Ok(Checked { path, header, purpose })
 }
 
@@ -176,6 +188,10 @@ impl Model {
             }
             None => Err("the file carries none".to_owned()),
         };
+        let pair_layout = match purpose {
+            Purpose::Reranking => Some(reranker::pair_layout(&llama)?),
+            Purpose::Generation | Purpose::Embedding => None,
+        };
         Ok(Self {
             name: options.name.clone(),
             purpose,
@@ -184,6 +200,7 @@ impl Model {
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
             longest_run: longest_run_of(&header),
             template,
+            pair_layout,
             kv_bytes: AtomicU64::new(0),
             compute_bytes: AtomicU64::new(0),
         })
@@ -230,6 +247,19 @@ impl Model {
     /// `INTERNAL` when llama.cpp throws.
     pub fn tokenize(&self, text: &str, special: Special) -> Result<Vec<u32>, EngineError> {
         self.tokenize_with(text, special, ParseSpecial::No)
+    }
+
+    /// How a query and a text become one sequence.
+    ///
+    /// # Errors
+    /// When the model was not loaded for reranking.
+    pub(super) fn pair_layout(&self) -> Result<&PairLayout, EngineError> {
+        self.pair_layout.as_ref().ok_or_else(|| self.wrong_kind(Purpose::Reranking))
+    }
+
+    /// The error of a command that needs a model for something else.
+    pub(super) fn wrong_kind(&self, needs: Purpose) -> EngineError {
+        EngineError::WrongKind { name: self.name.clone(), is: self.purpose.name(), needs: needs.name() }
     }
 
     /// Text of `tokens`; special tokens are left out. Bytes, because tokens may end inside a character.
@@ -416,14 +446,20 @@ fn is_encoder(header: &Header) -> bool {
     architecture.contains("bert") || header.get_bool(&format!("{architecture}.attention.causal")) == Some(false)
 }
 
-/// AUTO: encoders and files that name a pooling are for embedding, all others for generation.
+/// `llama_pooling_type` of models that make a score.
+const POOLING_RANK: u32 = 4;
+
+/// AUTO: files that name the pooling RANK are for reranking, encoders and files that name another pooling for embedding,
+/// all others for generation.
 fn purpose(kind: ModelKind, header: &Header) -> Purpose {
     let architecture = header.architecture().unwrap_or_default();
-    let pooled = header.get_u32(&format!("{architecture}.pooling_type")).is_some_and(|pooling| pooling != 0);
+    let pooling = header.get_u32(&format!("{architecture}.pooling_type"));
     match kind {
         ModelKind::Generate => Purpose::Generation,
         ModelKind::Embed => Purpose::Embedding,
-        ModelKind::Auto if pooled || is_encoder(header) => Purpose::Embedding,
+        ModelKind::Rerank => Purpose::Reranking,
+        ModelKind::Auto if pooling == Some(POOLING_RANK) => Purpose::Reranking,
+        ModelKind::Auto if pooling.is_some_and(|kind| kind != 0) || is_encoder(header) => Purpose::Embedding,
         ModelKind::Auto => Purpose::Generation,
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Share};
 use super::constraint::{Constraint, Constraints};
-use super::context::{AbortSwitch, Context, ContextSpec};
+use super::context::{AbortSwitch, Context, ContextSpec, Output};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
-use super::job::{EmbedJob, GenerateJob, Permit};
+use super::job::{EmbedJob, GenerateJob, Permit, RerankJob};
 use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
-use super::model::{Model, Purpose};
+use super::model::{Model, Purpose, Special};
 use super::pool::{Pool, PoolSpec};
 use super::stop::Stop;
 use super::threads::Manners;
@@ -23,7 +23,7 @@ use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
-/// Tokens of one forward pass of an embedding model, when its own limit is larger.
+/// Tokens of one forward pass of an embedding or reranking model, when its own limit is larger.
 const EMBED_BATCH: u32 = 2048;
 
 /// How often a model that is unloaded is asked whether it has requests.
@@ -73,7 +73,7 @@ pub struct Served {
     pub options: LoadOptions,
     /// Threads in use.
     pub layout: Layout,
-    /// Tokens one request may use: prompt and answer for generation, one text for embedding.
+    /// Tokens one request may use: prompt and answer for generation, one text for embedding, one pair for reranking.
     pub context: u32,
     workers: Workers,
     reservation: Reservation,
@@ -97,6 +97,7 @@ pub(super) struct Host<'a> {
 #[derive(Debug)]
 enum Workers {
     Generate(Pool<GenerateJob>),
+    /// Of a model for embedding or reranking.
     Embed(Pool<EmbedJob>),
 }
 
@@ -136,9 +137,13 @@ impl Served {
                 let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false))?;
                 Workers::Generate(pool)
             }
+            // Somebody waits for a search or a question to begin.
             Purpose::Embedding => {
-                // Somebody waits for a search or a question to begin.
-                Workers::Embed(embed_pool(spec("infer-emb"), &model, &options, context, share(true))?)
+                let output = Output::Vectors(options.pooling);
+                Workers::Embed(embed_pool(spec("infer-emb"), &model, output, context, share(true))?)
+            }
+            Purpose::Reranking => {
+                Workers::Embed(embed_pool(spec("infer-rank"), &model, Output::Scores, context, share(true))?)
             }
         };
         Ok(Self {
@@ -219,7 +224,7 @@ impl Served {
             (Ok(()), Workers::Generate(pool)) => {
                 pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
             }
-            (Ok(()), Workers::Embed(_)) => Err((job, self.wrong_kind(Purpose::Generation))),
+            (Ok(()), Workers::Embed(_)) => Err((job, self.model.wrong_kind(Purpose::Generation))),
         };
         if let Err((job, error)) = refused {
             job.answer(Err(error));
@@ -241,13 +246,46 @@ impl Served {
     pub fn embed(&self, mut job: EmbedJob) {
         let tokens = job.texts.iter().map(Vec::len).sum();
         job.done = self.metrics.counting_embedding(tokens, job.done);
-        let checked = job.texts.iter().zip(1..).try_for_each(|(text, index)| self.check_text(text, index));
+        let mut texts = job.texts.iter().zip(1..);
+        let checked =
+            self.require(Purpose::Embedding).and_then(|()| texts.try_for_each(|(t, i)| self.check_text(t, i)));
+        self.read(job, checked);
+    }
+
+    /// The sequences in which a reranker reads `query` with each of `texts`. Special tokens written in them stay text.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` when one is longer than the model reads at once.
+    pub fn pairs(&self, query: &str, texts: &[&str]) -> Result<Vec<Vec<u32>>, EngineError> {
+        let layout = self.model.pair_layout()?;
+        let query = self.model.tokenize(query, Special::None)?;
+        let pair = |(index, text): (usize, &&str)| {
+            let text = self.model.tokenize(text, Special::None)?;
+            let (tokens, context) = (layout.length(query.len(), text.len()), self.context as usize);
+            if tokens > context {
+                return Err(EngineError::PairTooLong { name: self.model.name.clone(), index, tokens, context });
+            }
+            Ok(layout.join(&query, &text))
+        };
+        texts.iter().enumerate().map(pair).collect()
+    }
+
+    /// Queues pairs. Their sink is always answered, also when the model is being unloaded.
+    pub fn rerank(&self, job: RerankJob) {
+        let RerankJob { pairs, ticket, permit, done } = job;
+        let done = self.metrics.counting_reranking(pairs.iter().map(Vec::len).sum(), done);
+        let done = Box::new(move |rows: Result<Vec<Vec<f32>>, EngineError>| done(rows.and_then(scores)));
+        self.read(EmbedJob { texts: pairs, ticket, permit, done }, self.require(Purpose::Reranking));
+    }
+
+    /// Queues texts that have passed the checks, or answers them.
+    fn read(&self, job: EmbedJob, checked: Result<(), EngineError>) {
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
             (Ok(()), Workers::Embed(pool)) => {
                 pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
             }
-            (Ok(()), Workers::Generate(_)) => Err((job, self.wrong_kind(Purpose::Embedding))),
+            (Ok(()), Workers::Generate(_)) => Err((job, self.model.wrong_kind(Purpose::Embedding))),
         };
         if let Err((job, error)) = refused {
             job.answer(Err(error));
@@ -257,7 +295,7 @@ impl Served {
     /// # Errors
     /// When the model was loaded for something else.
     pub fn require(&self, purpose: Purpose) -> Result<(), EngineError> {
-        if self.model.purpose == purpose { Ok(()) } else { Err(self.wrong_kind(purpose)) }
+        if self.model.purpose == purpose { Ok(()) } else { Err(self.model.wrong_kind(purpose)) }
     }
 
     /// # Errors
@@ -315,10 +353,13 @@ impl Served {
             Workers::Embed(pool) => pool.panic_next(),
         }
     }
+}
 
-    fn wrong_kind(&self, needs: Purpose) -> EngineError {
-        EngineError::WrongKind { name: self.model.name.clone(), is: self.model.purpose.name(), needs: needs.name() }
-    }
+/// The score of each row of one number.
+fn scores(rows: Vec<Vec<f32>>) -> Result<Vec<f32>, EngineError> {
+    let score = |row: Vec<f32>| row.first().copied();
+    let scores: Option<Vec<f32>> = rows.into_iter().map(score).collect();
+    scores.ok_or_else(|| EngineError::Internal("a pair has no score".to_owned()))
 }
 
 /// Tokens that one request can have.
@@ -330,8 +371,9 @@ pub(super) fn context_of(options: &LoadOptions, purpose: Purpose, trained: u32) 
 /// Refuses options that the model would ignore. What it is for may be known only from its file.
 fn check_options(options: &LoadOptions, purpose: Purpose) -> Result<(), EngineError> {
     let (ignored, other) = match purpose {
-        Purpose::Generation => (options.pooling.is_some(), "POOLING is for embedding"),
-        Purpose::Embedding => {
+        Purpose::Generation | Purpose::Reranking if options.pooling.is_some() => (true, "POOLING is for embedding"),
+        Purpose::Generation => (false, ""),
+        Purpose::Embedding | Purpose::Reranking => {
             (options.parallel.is_some() || options.kv_type.is_some(), "PARALLEL and KVTYPE are for generation")
         }
     };
@@ -359,7 +401,7 @@ fn generate_pool(
         batch: PREFILL_BATCH.max(slots),
         threads: share.threads(),
         kv_type: options.cache_type(),
-        embedding: None,
+        output: Output::Logits,
     };
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), spec.stop.clone());
     let make = move || {
@@ -389,7 +431,7 @@ fn generate_pool(
 fn embed_pool(
     spec: PoolSpec,
     model: &Arc<Model>,
-    options: &LoadOptions,
+    output: Output,
     context: u32,
     share: Share,
 ) -> Result<Pool<EmbedJob>, EngineError> {
@@ -401,7 +443,7 @@ fn embed_pool(
         batch: context.next_multiple_of(embedder::SEQUENCES),
         threads: share.threads(),
         kv_type: KvType::F16,
-        embedding: Some(options.pooling),
+        output,
     };
     let (model, stop) = (Arc::clone(model), spec.stop.clone());
     let make = move || {

@@ -11,14 +11,14 @@ use tempfile::TempDir;
 use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
-use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, Ticket};
+use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, RerankJob, Ticket};
 use super::pool::{Pool, PoolSpec};
 use super::registry::{Engine, EngineSettings, Requests};
 use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
 use super::{Purpose, Served, Special};
-use crate::logic::options::{GenerateOptions, KvType, LoadOptions, Pooling};
+use crate::logic::options::{GenerateOptions, KvType, LoadOptions, ModelKind, Pooling};
 use crate::logic::sched::{Plan, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -244,6 +244,10 @@ static MODELS: LazyLock<Models> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();
     write_llama(&dir.path().join("chat.gguf"), &LlamaShape::default(), 1).unwrap();
     write_bert(&dir.path().join("embed.gguf"), &BertShape::default(), 1).unwrap();
+    for (name, labels) in [("rank", 1), ("classify", 3)] {
+        let shape = BertShape { labels, ..BertShape::default() };
+        write_bert(&dir.path().join(format!("{name}.gguf")), &shape, 1).unwrap();
+    }
     Models { dir }
 });
 
@@ -291,6 +295,7 @@ fn the_kind_of_a_model_is_read_from_its_file() {
     let engine = Engine::new(ENGINE);
     assert_eq!(load(&engine, options("chat")).unwrap().model.purpose, Purpose::Generation);
     assert_eq!(load(&engine, options("embed")).unwrap().model.purpose, Purpose::Embedding);
+    assert_eq!(load(&engine, options("rank")).unwrap().model.purpose, Purpose::Reranking);
     assert!(engine.stop(Instant::now() + PATIENCE));
 }
 
@@ -414,6 +419,79 @@ fn texts_embedded_together_have_the_vectors_they_have_alone() {
     }
 }
 
+fn rerank(served: &Served, query: &str, texts: &[&str]) -> Vec<f32> {
+    let (done, answers) = channel();
+    served.rerank(RerankJob {
+        pairs: served.pairs(query, texts).unwrap(),
+        ticket: Ticket::default(),
+        permit: served.permit(100).unwrap(),
+        done: Box::new(move |result| done.send(result).unwrap()),
+    });
+    answers.recv_timeout(PATIENCE).unwrap().unwrap()
+}
+
+#[test]
+fn texts_scored_together_have_the_scores_they_have_alone() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("rank")).unwrap();
+    let long = "the cat and the dog ".repeat(20);
+    let texts = ["a", "", "the end of it", &long, "x y z a b c d e f g", "a"];
+    let together = rerank(&served, "the query", &texts);
+    for (text, score) in texts.iter().zip(&together) {
+        let alone = rerank(&served, "the query", &[text]);
+        assert!((alone[0] - score).abs() < 1e-3, "{text}: {alone:?} and {score}");
+    }
+    let spread = together.iter().fold(0.0_f32, |most, score| most.max((score - together[0]).abs()));
+    assert!(spread > 0.1, "scores that hardly differ prove nothing: {together:?}");
+}
+
+#[test]
+fn a_pair_is_laid_out_with_the_special_tokens_of_the_model() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("rank")).unwrap();
+    let [cls, sep] = [2, 3];
+    let words = |text| served.model.tokenize(text, Special::None).unwrap();
+    let expected = [&[cls], &*words("the cat"), &[sep], &words("[SEP] dog"), &[sep]].concat();
+    assert_eq!(served.pairs("the cat", &["[SEP] dog"]).unwrap(), [expected]);
+    assert!(!words("[SEP] dog").contains(&sep), "special tokens of a text stay text");
+}
+
+#[test]
+fn a_pair_longer_than_the_model_reads_is_refused_with_its_index_and_both_numbers() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, LoadOptions { ctx: Some(64), ..options("rank") }).unwrap();
+    let fits = "cat ".repeat(64 - 3 - 2);
+    assert_eq!(served.pairs("the dog", &[&fits]).unwrap()[0].len(), 64);
+    let error = served.pairs("the dog", &["cat", &format!("{fits} cat")]).unwrap_err();
+    assert_eq!(error.code(), "CTXLIMIT");
+    let text = error.to_string();
+    assert!(text.contains("the text at index 1 have 65 tokens together") && text.contains("at most 64"), "{text}");
+}
+
+#[test]
+fn a_file_that_makes_no_single_score_is_refused_for_reranking() {
+    let engine = Engine::new(ENGINE);
+    for (name, reason) in [
+        ("embed", "the tensor cls.output.weight is missing"),
+        ("chat", "llama.cpp knows no reranker of architecture 'llama'"),
+        ("classify", "it is a classifier with 3 labels"),
+    ] {
+        let error = load(&engine, LoadOptions { kind: ModelKind::Rerank, ..options(name) }).unwrap_err();
+        assert_eq!(error.code(), "LOADFAIL");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn vectors_and_scores_are_not_mistaken_for_each_other() {
+    let engine = Engine::new(ENGINE);
+    let (ranks, embeds) = (load(&engine, options("rank")).unwrap(), load(&engine, options("embed")).unwrap());
+    let error = embed(&ranks, &["a"]).recv_timeout(PATIENCE).unwrap().unwrap_err().to_string();
+    assert_eq!(error, "model 'rank' is for reranking; this command needs a model for embedding");
+    let error = embeds.pairs("a", &["b"]).unwrap_err().to_string();
+    assert_eq!(error, "model 'embed' is for embedding; this command needs a model for reranking");
+}
+
 #[test]
 fn a_query_does_not_wait_for_the_end_of_a_long_request() {
     let engine = Engine::new(ENGINE);
@@ -449,8 +527,12 @@ fn options_that_the_model_would_ignore_are_refused() {
     assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
     let text = embed(LoadOptions { kv_type: Some(KvType::F16), ..options("embed") });
     assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
-    let text = embed(LoadOptions { pooling: Some(Pooling::Mean), ..options("chat") });
-    assert!(text.contains("POOLING is for embedding"), "{text}");
+    for name in ["chat", "rank"] {
+        let text = embed(LoadOptions { pooling: Some(Pooling::Mean), ..options(name) });
+        assert!(text.contains("POOLING is for embedding"), "{text}");
+    }
+    let text = embed(LoadOptions { parallel: Some(2), ..options("rank") });
+    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
 }
 
 #[test]
@@ -518,12 +600,8 @@ fn an_encoder_cannot_be_loaded_for_generation() {
 
 #[test]
 fn a_reranker_cannot_be_loaded_for_embedding() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("ranks.gguf");
-    write_bert(&path, &BertShape { ranks: true, ..BertShape::default() }, 1).unwrap();
     let engine = Engine::new(ENGINE);
-    let path = path.to_str().unwrap().to_owned();
-    let error = load(&engine, LoadOptions { path, ..options("embed") }).unwrap_err();
+    let error = load(&engine, LoadOptions { kind: ModelKind::Embed, ..options("rank") }).unwrap_err();
     assert_eq!(error.code(), "LOADFAIL");
     assert!(error.to_string().contains("a reranker makes a score"), "{error}");
 }

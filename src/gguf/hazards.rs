@@ -5,6 +5,7 @@
 use crate::error::{GgufError, quoted};
 use crate::header::Header;
 use crate::parse::Vocabulary;
+use crate::tensor_type::TensorType;
 use crate::value::Value;
 
 fn unusable(text: impl Into<String>) -> GgufError {
@@ -22,6 +23,7 @@ pub(crate) fn check(header: &Header, vocabulary: &Vocabulary) -> Result<(), Gguf
     rope(header)?;
     epsilons(header)?;
     pooling(header)?;
+    head(header)?;
     tokenizer(header, vocabulary)
 }
 
@@ -102,6 +104,28 @@ fn pooling(header: &Header) -> Result<(), GgufError> {
         Some(kind) if kind > MOST => Err(unusable(format!("unknown pooling type {kind}"))),
         _ => Ok(()),
     }
+}
+
+/// llama-graph.cpp, build_pooling: what makes the score of a reranker. The product needs a type that ggml multiplies
+/// with, the sums need F32; modern-bert.cpp puts another output with the same tensors before it when it has decision
+/// blocks.
+fn head(header: &Header) -> Result<(), GgufError> {
+    const RANK: u32 = 4;
+    // Q8_1, Q8_K, I8, I16, I32, I64, F64: no vec_dot in ggml-cpu.c.
+    const NO_PRODUCT: [u32; 7] = [9, 15, 24, 25, 26, 27, 28];
+    for tensor in header.tensors.iter().filter(|tensor| tensor.name.starts_with("cls.")) {
+        let usable = match tensor.name.as_str() {
+            "cls.weight" | "cls.output.weight" => !NO_PRODUCT.contains(&tensor.kind.0),
+            _ => tensor.kind == TensorType::F32,
+        };
+        if !usable {
+            return Err(unusable(format!("tensor {} has an element type that cannot be computed with", tensor.name)));
+        }
+    }
+    if header.arch_u32("pooling_type") == Some(RANK) && header.arch_u32("decision.block_count").unwrap_or(0) > 0 {
+        return Err(unusable("it has decision blocks, whose output cannot be ranked"));
+    }
+    Ok(())
 }
 
 /// llama-vocab.cpp: every use of a vocabulary of type NONE asserts, and tokenizing asserts that the special

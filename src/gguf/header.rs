@@ -12,7 +12,8 @@ pub struct Header {
     pub version: u32,
     /// All key-value pairs.
     pub metadata: BTreeMap<String, Value>,
-    /// All tensors, in file order.
+    /// All tensors, in file order; those of the other parts of a split model behind them, with offsets into their own
+    /// files.
     pub tensors: Vec<TensorInfo>,
     /// Alignment of tensor data in bytes, a power of two.
     pub alignment: u64,
@@ -74,7 +75,7 @@ impl Header {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// Number of weights: the elements of all tensors of this file.
+    /// Number of weights: the elements of all tensors.
     pub fn parameters(&self) -> u64 {
         self.tensors
             .iter()

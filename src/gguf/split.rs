@@ -8,7 +8,7 @@ use crate::header::Header;
 use crate::open::open;
 
 /// Returns the header of the model whose first part, at `path`, has the header `first`: its own when the model
-/// is one file, otherwise with the size of all parts.
+/// is one file, otherwise with the size and the tensors of all parts.
 pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, GgufError> {
     let parts = u64::from(first.get_u32("split.count").unwrap_or(0));
     if parts <= 1 {
@@ -27,6 +27,7 @@ pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, Gguf
             .map_err(|source| GgufError::Part { part, source: Box::new(source) })?
             .header;
         first.file_size = first.file_size.saturating_add(header.file_size);
+        first.tensors.extend(header.tensors);
     }
     Ok(first)
 }

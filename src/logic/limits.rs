@@ -176,6 +176,10 @@ pub const EXPIRE_SECONDS_MAX: u32 = 10 * 365 * 86_400;
 pub const EMBED_COUNT_MIN: u32 = 1;
 /// Texts in one `INFER.EMBED`; each is one entry of the reply.
 pub const EMBED_COUNT_MAX: u32 = 1024;
+/// Texts in one `INFER.RERANK`, and `TOP` of them.
+pub const RERANK_COUNT_MIN: u32 = 1;
+/// Texts in one `INFER.RERANK`, and `TOP` of them: far more than a search finds.
+pub const RERANK_COUNT_MAX: u32 = 1024;
 /// `DIM`, in values of a vector.
 pub const DIM_MIN: u32 = 1;
 /// `DIM`, in values of a vector; vector sets refuse more than 65 536.

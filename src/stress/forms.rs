@@ -44,12 +44,14 @@ const GENERATION: &[&str] = &[
 pub(crate) const FORMS: &[Form] = &[
     form(1, "INFER.LOAD chat $path", &[]),
     form(1, "INFER.LOAD embed $path", &[]),
+    form(1, "INFER.LOAD rank $path", &[]),
     form(
         8,
         "INFER.LOAD $spare $path",
         &[
             "TYPE AUTO",
             "TYPE EMBED",
+            "TYPE RERANK",
             "CTX 256",
             "CTX $many",
             "WORKERS 1",
@@ -86,6 +88,8 @@ pub(crate) const FORMS: &[Form] = &[
     ),
     form(40, "INFER.EMBED $embedder 1 $text", &["FORMAT VALUES", "FORMAT FP32", "DIM $few", "NONORM", "PREFIX $text"]),
     form(20, "INFER.EMBED $embedder 3 $text $text $text", &["FORMAT VALUES", "DIM $few", "PREFIX $text"]),
+    form(20, "INFER.RERANK $ranker $text 1 $text", &["TOP $few"]),
+    form(20, "INFER.RERANK $ranker $text 4 $text $text $text $text", &["TOP $few"]),
     form(20, "INFER.INDEX docs EMBEDMODEL embed GENMODEL chat", &[]),
     form(5, "INFER.INDEX $index EMBEDMODEL $embedder GENMODEL $generator", &["MAXTOKENS 32", "OVERLAP 0", "QUANT BIN"]),
     form(

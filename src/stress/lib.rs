@@ -33,6 +33,8 @@ pub struct Models {
     pub chat: String,
     /// One that embeds.
     pub embed: String,
+    /// One that reranks.
+    pub rank: String,
 }
 
 /// A source of lines.
@@ -98,8 +100,12 @@ impl Lines {
             "embedder" => {
                 self.pick(&["embed", "embed", "embed", "embed", "embed", "embed", "embed", "m1", "m2", "chat"])
             }
+            "ranker" => self.pick(&["rank", "rank", "rank", "rank", "rank", "rank", "m1", "embed"]),
             "spare" => self.pick(&["m1", "m2"]),
-            "path" => self.pick(&[self.models.chat.clone(), self.models.embed.clone(), "/no/such.gguf".to_owned()]),
+            "path" => {
+                let Models { chat, embed, rank } = self.models.clone();
+                self.pick(&[chat, embed, rank, "/no/such.gguf".to_owned()])
+            }
             "text" => self.pick(TEXTS),
             "blob" => self.pick(TOKEN_BLOBS),
             "key" => self.pick(&[
@@ -190,7 +196,8 @@ mod tests {
     use super::*;
 
     fn lines(seed: u64, hostile: f64) -> Lines {
-        Lines::new(seed, Models { chat: "chat.gguf".to_owned(), embed: "embed.gguf".to_owned() }, hostile)
+        let [chat, embed, rank] = ["chat.gguf", "embed.gguf", "rank.gguf"].map(str::to_owned);
+        Lines::new(seed, Models { chat, embed, rank }, hostile)
     }
 
     #[test]

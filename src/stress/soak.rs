@@ -70,7 +70,8 @@ fn run() -> Result<bool> {
     };
     let soak = Soak {
         url: url.clone(),
-        models: Models { chat: chat.clone(), embed: embed.clone() },
+        // There is no third model here: lines that want one that reranks are refused.
+        models: Models { chat: chat.clone(), embed: embed.clone(), rank: embed.clone() },
         seed,
         findings: Findings::default(),
         over: AtomicBool::new(false),

@@ -41,6 +41,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.CHAT chat 0 TEMP 0 TOPK", "option TOPK needs a value"),
         ("INFER.CHAT chat 0 TEMP 0 WITHSTATS", "a conversation (MESSAGE role content) is required"),
         ("INFER.EMBED embed", "wrong number of arguments"),
+        ("INFER.RERANK rank query", "wrong number of arguments"),
         ("INFER.INDEX docs", "wrong number of arguments"),
         ("INFER.INDEX docs EMBEDMODEL embed", "wrong number of arguments"),
         ("INFER.INDEX docs EMBEDMODEL embed OVERLAP 1", "GENMODEL is required"),
@@ -89,7 +90,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.LOAD m /m CTX 63", "CTX must be from 64 to"),
         ("INFER.LOAD m /m WORKERS 0", "WORKERS must be from 1 to 256"),
         ("INFER.LOAD m /m THREADS 257", "THREADS must be from 1 to 256"),
-        ("INFER.LOAD m /m TYPE RERANK", "TYPE must be one of AUTO, GENERATE, EMBED"),
+        ("INFER.LOAD m /m TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED, RERANK"),
         ("INFER.LOAD m /m KVTYPE Q4", "KVTYPE must be one of F16, Q8_0"),
         ("INFER.TOKENIZESTORE k chat t EX 0", "EX must be from 1 to"),
         ("INFER.EMBED embed 1 t DIM 0", "DIM must be from 1 to"),
@@ -109,6 +110,9 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.EMBED embed -1 t", "count is negative"),
         ("INFER.EMBED embed 0 t", "count must be from 1 to 1024"),
         ("INFER.EMBED embed 5 t", "count is 5, but the number of arguments after it is 1"),
+        ("INFER.RERANK rank q 5 t", "count is 5, but the number of arguments after it is 1"),
+        ("INFER.RERANK rank q 1 t TOP 0", "TOP must be from 1 to 1024"),
+        ("INFER.RERANK rank _ 1 t", "query must not be empty"),
         // Names and empty texts.
         ("INFER.MODEL _", "model name must not be empty"),
         ("INFER.MODEL {m}", "must not contain control characters or braces"),
@@ -140,6 +144,7 @@ fn a_model_that_is_not_loaded_is_nomodel_in_every_command() {
         "INFER.GENERATE m 0 TEXT t",
         "INFER.CHAT m 0 MESSAGE user t",
         "INFER.EMBED m 1 t",
+        "INFER.RERANK m q 1 t",
         "INFER.INDEX docs EMBEDMODEL m GENMODEL m",
     ] {
         client.refused(&line(words), "NOMODEL", "no model 'm' is loaded; INFER.MODELS lists the loaded ones");
@@ -169,6 +174,8 @@ fn text_that_is_not_utf8_is_refused_with_the_place() {
         (cmd!["INFER.CHAT", "chat", 0, "MESSAGE", "user", bad], "content of a MESSAGE"),
         (cmd!["INFER.EMBED", "embed", 1, bad], "text"),
         (cmd!["INFER.EMBED", "embed", 1, "t", "PREFIX", bad], "PREFIX"),
+        (cmd!["INFER.RERANK", "rank", bad, 1, "t"], "query"),
+        (cmd!["INFER.RERANK", "rank", "q", 2, "t", bad], "text"),
         (cmd!["INFER.INGEST", "docs", bad, "t"], "path"),
         (cmd!["INFER.INGEST", "docs", "path", bad], "text"),
         (cmd!["INFER.SEARCH", "docs", bad], "query"),

@@ -38,7 +38,7 @@ fn commands(client: &mut Client) -> Vec<String> {
 fn assert_described(server: &Server) {
     for mut client in [server.client(), server.resp3()] {
         let commands = commands(&mut client);
-        assert!(commands.len() >= 19, "{commands:?}");
+        assert!(commands.len() >= 20, "{commands:?}");
         for name in &commands {
             let docs = client.ok(&cmd!["COMMAND", "DOCS", name]);
             let docs = field(&docs, name);
@@ -78,6 +78,7 @@ fn assert_described(server: &Server) {
             "INFER.LOAD m /m",
             "INFER.UNLOAD m",
             "INFER.EMBED embed 1 text",
+            "INFER.RERANK rank query 1 text",
             "INFER.TOKENIZE chat text",
         ] {
             client.refused(&line("COMMAND GETKEYS", words), "ERR", "no key arguments");
@@ -112,6 +113,7 @@ fn commands_are_in_the_categories_of_redis_itself() {
         ("infer.model", "@fast @infer"),
         ("infer.tokenize", "@blocking @infer @slow"),
         ("infer.embed", "@blocking @infer @slow"),
+        ("infer.rerank", "@blocking @infer @slow"),
         ("infer.tokenizestore", "@blocking @infer @slow @write"),
         ("infer.index", "@infer @slow @write"),
         ("infer.ingest", "@blocking @infer @slow @write"),
@@ -161,6 +163,7 @@ fn every_option_in_the_documentation_is_known_to_its_command() {
         "INFER.GENERATE m 1 k",
         "INFER.CHAT m 1 k",
         "INFER.EMBED m 1 t",
+        "INFER.RERANK m q 1 t",
         "INFER.INDEX i EMBEDMODEL m GENMODEL m",
         "INFER.SEARCH i q",
         "INFER.RAG i q",

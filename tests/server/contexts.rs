@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use crate::harness::{CHAT, Client, EMBED, Server, cmd, text};
+use crate::harness::{CHAT, Client, EMBED, RANK, Server, cmd, text};
 
 const REASON: &str = "cannot run inside MULTI, a script or another module: it waits for a worker thread";
 
@@ -17,6 +17,7 @@ fn waiting_commands() -> Vec<Cmd> {
         cmd!["INFER.GENERATE", "chat", 1, "q", "MAXTOKENS", 2],
         cmd!["INFER.CHAT", "chat", 0, "MESSAGE", "user", "hi", "MAXTOKENS", 2],
         cmd!["INFER.EMBED", "embed", 1, "text"],
+        cmd!["INFER.RERANK", "rank", "query", 1, "text"],
         cmd!["INFER.INGEST", "docs", "path", "text"],
         cmd!["INFER.SEARCH", "docs", "text"],
         cmd!["INFER.RAG", "docs", "text", "MAXTOKENS", 2],
@@ -24,7 +25,7 @@ fn waiting_commands() -> Vec<Cmd> {
 }
 
 fn server() -> Server {
-    let server = Server::with(&[CHAT, EMBED]);
+    let server = Server::with(&[CHAT, EMBED, RANK]);
     let mut client = server.client();
     client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
     client.ok(&cmd!["INFER.TOKENIZESTORE", "q", "chat", "a question"]);

@@ -1,6 +1,6 @@
 //! The model that answers to `*`.
 
-use crate::harness::{BASE, CHAT, Client, EMBED, Server, array, cmd, field, int, text};
+use crate::harness::{BASE, CHAT, Client, EMBED, RANK, Server, array, cmd, field, int, text};
 
 /// The name of the model that answers to `*` where either kind will do.
 fn default_name(client: &mut Client) -> String {
@@ -15,7 +15,7 @@ fn defaults(client: &mut Client) -> Vec<(String, String)> {
 
 #[test]
 fn every_command_that_takes_a_model_takes_a_star() {
-    let server = Server::with(&[CHAT, EMBED]);
+    let server = Server::with(&[CHAT, EMBED, RANK]);
     for mut client in [server.client(), server.resp3()] {
         let tokens = client.ok(&cmd!["INFER.TOKENIZE", "*", "some words"]);
         assert_eq!(tokens, client.ok(&cmd!["INFER.TOKENIZE", "chat", "some words"]));
@@ -26,6 +26,8 @@ fn every_command_that_takes_a_model_takes_a_star() {
         client.ok(&cmd!["INFER.CHAT", "*", 0, "MESSAGE", "user", "hi", "MAXTOKENS", 3]);
         let vectors = client.ok(&cmd!["INFER.EMBED", "*", 1, "some words"]);
         assert_eq!(vectors, client.ok(&cmd!["INFER.EMBED", "embed", 1, "some words"]));
+        let ranked = client.ok(&cmd!["INFER.RERANK", "*", "some", 1, "words"]);
+        assert_eq!(ranked, client.ok(&cmd!["INFER.RERANK", "rank", "some", 1, "words"]));
     }
 }
 
@@ -67,6 +69,8 @@ fn each_kind_of_command_has_its_own_default() {
     let mut client = server.client();
     let generate = cmd!["INFER.GENERATE", "*", 0, "TEXT", "hi", "MAXTOKENS", 1];
     client.refused(&generate, "NOMODEL", "no model for generation is loaded that could answer to '*'");
+    let rerank = cmd!["INFER.RERANK", "*", "q", 1, "t"];
+    client.refused(&rerank, "NOMODEL", "no model for reranking is loaded that could answer to '*'");
     assert_eq!(default_name(&mut client), "embed");
     client.ok(&CHAT.load());
     client.ok(&generate);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::harness::{PATIENCE, Server, cmd, required};
+use crate::harness::{PATIENCE, RANK, Server, cmd, required};
 
 struct Example {
     /// Where it stands.
@@ -137,12 +137,13 @@ fn is_like(example: &Example, printed: &[String]) -> bool {
         && expected.iter().take(compared).zip(&printed).all(|(expected, printed)| line_is_like(expected, printed))
 }
 
-/// Runs all examples of a document in a server with the models of the demo.
+/// Runs all examples of a document in a server with the models of the demo and a reranker.
 fn the_examples_hold(document: &str) {
     let server = Server::start();
     for (name, model) in [("chat", "REDIS_INFER_CHAT_MODEL"), ("embed", "REDIS_INFER_EMBED_MODEL")] {
         server.client().ok(&cmd!["INFER.LOAD", name, required(model).to_str().unwrap()]);
     }
+    server.client().ok(&RANK.load());
     let (mut aside, mut last, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let examples = examples(document);
     assert!(!examples.is_empty(), "{document} has examples");

@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use crate::harness::{CHAT, Client, EMBED, Refusal, Server, cmd, text};
+use crate::harness::{CHAT, Client, EMBED, RANK, Refusal, Server, cmd, text};
 
 /// Error codes that clients may see, of ours and of Redis.
 const CODES: [&str; 15] = [
@@ -54,6 +54,7 @@ fn working_commands() -> Vec<Cmd> {
         cmd!["INFER.CHAT", "chat", 1, "k", "MESSAGE", "system", "s", "MESSAGE", "user", "u", "MAXTOKENS", 2, "TEMP", 0],
         cmd!["INFER.PS"],
         cmd!["INFER.CANCEL", 1],
+        cmd!["INFER.RERANK", "rank", "q", 2, "a", "b", "TOP", 1],
         cmd!["INFER.EMBED", "embed", 2, "a", "b", "FORMAT", "VALUES", "DIM", 8, "NONORM", "PREFIX", "p"],
         cmd![
             "INFER.INDEX",
@@ -114,7 +115,7 @@ fn assert_proper(client: &mut Client, command: &Cmd) {
 
 #[test]
 fn hostile_bytes_in_any_argument_of_any_command_get_one_proper_reply() {
-    let mut server = Server::with(&[CHAT, EMBED]);
+    let mut server = Server::with(&[CHAT, EMBED, RANK]);
     let hostile: [&[u8]; 9] = [
         b"a\0b",
         b"\0",

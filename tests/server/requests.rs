@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, SLOW, Server, array, cmd, eventually, field, int, text};
+use crate::harness::{CHAT, Client, EMBED, RANK, SLOW, Server, array, cmd, eventually, field, int, text};
 
 fn requests(client: &mut Client) -> Vec<Value> {
     array(&client.ok(&cmd!["INFER.PS"])).to_vec()
@@ -144,7 +144,7 @@ fn a_user_without_admin_rights_sees_and_cancels_only_its_own_requests() {
 
 #[test]
 fn finished_requests_of_every_kind_leave_the_list() {
-    let server = Server::with(&[CHAT, EMBED]);
+    let server = Server::with(&[CHAT, EMBED, RANK]);
     let mut client = server.client();
     client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
     for command in [
@@ -152,6 +152,7 @@ fn finished_requests_of_every_kind_leave_the_list() {
         cmd!["INFER.SEARCH", "docs", "the cat"],
         cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2],
         cmd!["INFER.EMBED", "embed", 1, "the cat"],
+        cmd!["INFER.RERANK", "rank", "the cat", 1, "the dog"],
         cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", "MAXTOKENS", 2],
     ] {
         client.ok(&command);

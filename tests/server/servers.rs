@@ -1,6 +1,6 @@
 //! Servers without vector sets: everything but the index commands works there.
 
-use crate::harness::{CHAT, EMBED, Server, array, bytes, cmd, floats, optional, report};
+use crate::harness::{CHAT, EMBED, RANK, Server, array, bytes, cmd, floats, optional, report};
 
 /// The server that the variable names; without one the test says so where nobody can miss it.
 pub fn server(variable: &str) -> Option<Server> {
@@ -15,7 +15,8 @@ fn assert_works_without_vector_sets(mut server: Server) {
     for mut client in [server.client(), server.resp3()] {
         client.ok(&CHAT.load());
         client.ok(&EMBED.load());
-        assert_eq!(array(&client.ok(&cmd!["INFER.MODELS"])).len(), 2);
+        client.ok(&RANK.load());
+        assert_eq!(array(&client.ok(&cmd!["INFER.MODELS"])).len(), 3);
         client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "chat", "some text"]);
         assert_eq!(bytes(&client.ok(&cmd!["INFER.DETOKENIZE", "chat", 1, "k"])), b"some text");
         let from_key = client.ok(&cmd!["INFER.GENERATE", "chat", 1, "k", "MAXTOKENS", 8, "TEMP", 0]);
@@ -23,6 +24,7 @@ fn assert_works_without_vector_sets(mut server: Server) {
         assert_eq!(from_key, from_text);
         let vectors = client.ok(&cmd!["INFER.EMBED", "embed", 2, "the cat", "the dog"]);
         assert!(array(&vectors).iter().all(|vector| floats(vector).len() == 64));
+        assert_eq!(array(&client.ok(&cmd!["INFER.RERANK", "rank", "the cat", 2, "a", "b"])).len(), 2);
         for command in [
             cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"],
             cmd!["INFER.INGEST", "docs", "a.txt", "text"],
@@ -37,7 +39,7 @@ fn assert_works_without_vector_sets(mut server: Server) {
         assert!(client.receive().unwrap_err().text.contains("cannot run inside MULTI"));
         client.ok(&cmd!["INFER.DEBUG", "PANIC", "chat"]);
         client.refused(&cmd!["INFER.GENERATE", "chat", 1, "k"], "INTERNAL", "");
-        for model in [CHAT, EMBED] {
+        for model in [CHAT, EMBED, RANK] {
             client.ok(&cmd!["INFER.UNLOAD", model.name]);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use redis_infer_stress::{Line, Lines, Models, shown};
 
-use crate::harness::{CHAT, Client, EMBED, Refusal, Server, array, cmd, eventually, report, seed, text};
+use crate::harness::{CHAT, Client, EMBED, RANK, Refusal, Server, array, cmd, eventually, report, seed, text};
 
 const CLIENTS: u64 = 8;
 const LINES: usize = 20_000;
@@ -56,9 +56,8 @@ fn command(line: &Line) -> redis::Cmd {
 
 /// Sends `count` lines in groups, some of which it does not wait for; counts the replies by code.
 fn storm(server: &Server, seed: u64, client: u64, count: usize) -> BTreeMap<String, usize> {
-    let models = [CHAT, EMBED].map(|model| model.path().to_str().unwrap().to_owned());
-    let [chat, embed] = models;
-    let mut lines = Lines::new(seed.wrapping_mul(CLIENTS).wrapping_add(client), Models { chat, embed }, 0.25);
+    let [chat, embed, rank] = [CHAT, EMBED, RANK].map(|model| model.path().to_str().unwrap().to_owned());
+    let mut lines = Lines::new(seed.wrapping_mul(CLIENTS).wrapping_add(client), Models { chat, embed, rank }, 0.25);
     let connect = || if client.is_multiple_of(2) { server.client() } else { server.resp3() };
     let mut flight = Flight { seed, client, lines: Vec::new() };
     let mut connection = connect();
@@ -94,7 +93,7 @@ fn storm(server: &Server, seed: u64, client: u64, count: usize) -> BTreeMap<Stri
 #[test]
 fn twenty_thousand_random_lines_by_eight_clients_get_one_proper_reply_each() {
     let seed = seed();
-    let mut server = Server::with(&[CHAT, EMBED]);
+    let mut server = Server::with(&[CHAT, EMBED, RANK]);
     let replies = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {

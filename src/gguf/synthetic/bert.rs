@@ -1,5 +1,5 @@
 //! A sentence encoder: architecture `bert`, a WordPiece tokenizer, mean pooling. Texts that share words get
-//! similar vectors, so retrieval can be tested with it.
+//! similar vectors, so retrieval can be tested with it. With labels it is a cross-encoder instead.
 
 use std::path::Path;
 
@@ -21,10 +21,10 @@ pub struct BertShape {
     pub heads: u32,
     /// Width of the feed-forward layers.
     pub ff: u32,
-    /// Positions: a longer text cannot be embedded.
+    /// Positions: a longer text cannot be read.
     pub ctx_train: u32,
-    /// Whether the file asks for pooling RANK, that is for a score in place of a vector.
-    pub ranks: bool,
+    /// Scores that a pair of texts gets: 0 for a sentence encoder, 1 for a reranker, more for a classifier.
+    pub labels: u32,
     /// Format of the matrices.
     pub weights: Weights,
 }
@@ -38,7 +38,7 @@ impl Default for BertShape {
             heads: 2,
             ff: 128,
             ctx_train: 256,
-            ranks: false,
+            labels: 0,
             weights: Weights::F32,
         }
     }
@@ -110,7 +110,7 @@ fn metadata(writer: &mut Writer, shape: &BertShape, tokens: &[String]) {
         .u32("bert.attention.head_count", shape.heads)
         .f32("bert.attention.layer_norm_epsilon", 1e-12)
         .bool("bert.attention.causal", false)
-        .u32("bert.pooling_type", if shape.ranks { RANK } else { MEAN })
+        .u32("bert.pooling_type", if shape.labels > 0 { RANK } else { MEAN })
         .string("tokenizer.ggml.model", "bert")
         .string("tokenizer.ggml.pre", "default")
         .strings(TOKENS, tokens)
@@ -122,6 +122,14 @@ fn metadata(writer: &mut Writer, shape: &BertShape, tokens: &[String]) {
         .u32("tokenizer.ggml.seperator_token_id", SEP)
         .u32("tokenizer.ggml.padding_token_id", PAD)
         .u32("tokenizer.ggml.mask_token_id", MASK);
+    if shape.labels > 0 {
+        let labels: Vec<String> = (0..shape.labels).map(|label| format!("LABEL_{label}")).collect();
+        writer
+            .strings("bert.classifier.output_labels", &labels)
+            // As converters write them: [CLS] query [SEP] text [SEP].
+            .bool("tokenizer.ggml.add_eos_token", true)
+            .bool("tokenizer.ggml.add_sep_token", false);
+    }
 }
 
 fn tensors(writer: &mut Writer, shape: &BertShape, vocab: u64, random: &mut Random) {
@@ -131,9 +139,11 @@ fn tensors(writer: &mut Writer, shape: &BertShape, vocab: u64, random: &mut Rand
         writer.tensor(&format!("{name}.weight"), &[embd], filled(1.0, embd));
         writer.tensor(&format!("{name}.bias"), &[embd], filled(0.0, embd));
     };
-    // Weak layers and positions: the words of a text decide its vector.
+    // Weak layers and positions: the words of a text decide its vector. A score is made of the first token alone, so
+    // there the layers must bring the others to it.
+    let gain = if shape.labels == 0 { 0.3 } else { 1.0 };
     let linear = |writer: &mut Writer, random: &mut Random, name: &str, [columns, rows]: [u64; 2]| {
-        let data = shape.weights.data(random.matrix(columns, rows, 0.3));
+        let data = shape.weights.data(random.matrix(columns, rows, gain));
         writer.tensor(&format!("{name}.weight"), &[columns, rows], data);
         writer.tensor(&format!("{name}.bias"), &[rows], filled(0.0, rows));
     };
@@ -141,7 +151,11 @@ fn tensors(writer: &mut Writer, shape: &BertShape, vocab: u64, random: &mut Rand
     writer.tensor("token_embd.weight", &[embd, vocab], shape.weights.data(random.values(embd * vocab, 1.0)));
     let positions_data = TensorData::F32(random.values(embd * positions, 0.1));
     writer.tensor("position_embd.weight", &[embd, positions], positions_data);
-    writer.tensor("token_types.weight", &[embd, 2], filled(0.0, embd * 2));
+    let token_types = match shape.labels {
+        0 => filled(0.0, embd * 2),
+        _ => TensorData::F32(random.values(embd * 2, 0.3)),
+    };
+    writer.tensor("token_types.weight", &[embd, 2], token_types);
     norm(writer, "token_embd_norm");
     for layer in 0..shape.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
@@ -152,6 +166,16 @@ fn tensors(writer: &mut Writer, shape: &BertShape, vocab: u64, random: &mut Rand
         linear(writer, random, &name("ffn_up"), [embd, ff]);
         linear(writer, random, &name("ffn_down"), [ff, embd]);
         norm(writer, &name("layer_output_norm"));
+    }
+    if shape.labels > 0 {
+        let labels = u64::from(shape.labels);
+        let mut dense = |name: &str, rows: u64| {
+            let matrix = shape.weights.data(random.matrix(embd, rows, 1.5));
+            writer.tensor(&format!("{name}.weight"), &[embd, rows], matrix);
+            writer.tensor(&format!("{name}.bias"), &[rows], TensorData::F32(random.values(rows, 0.5)));
+        };
+        dense("cls", embd);
+        dense("cls.output", labels);
     }
 }
 

@@ -14,11 +14,13 @@ pub enum ModelKind {
     Generate,
     /// Embedding of texts.
     Embed,
+    /// Scores of texts for a query.
+    Rerank,
 }
 
 impl ModelKind {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Generate, Self::Embed];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Generate, Self::Embed, Self::Rerank];
 
     /// The word in commands.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl ModelKind {
             Self::Auto => "AUTO",
             Self::Generate => "GENERATE",
             Self::Embed => "EMBED",
+            Self::Rerank => "RERANK",
         }
     }
 }
@@ -149,10 +152,11 @@ impl LoadOptions {
                 _ => return Err(option.unknown()),
             }
         }
-        if parsed.kind == ModelKind::Generate && parsed.pooling.is_some() {
-            return Err(ArgError::Conflict { a: "TYPE GENERATE", b: "POOLING" });
+        match (parsed.kind, parsed.pooling) {
+            (ModelKind::Generate, Some(_)) => Err(ArgError::Conflict { a: "TYPE GENERATE", b: "POOLING" }),
+            (ModelKind::Rerank, Some(_)) => Err(ArgError::Conflict { a: "TYPE RERANK", b: "POOLING" }),
+            _ => Ok(parsed),
         }
-        Ok(parsed)
     }
 
     /// Requests that one worker of a generation model advances together.
@@ -305,7 +309,7 @@ mod tests {
             ("PARALLEL 0", "PARALLEL must be from 1 to 64"),
             ("WORKERS 257", "WORKERS must be from 1 to 256"),
             ("THREADS 0", "THREADS must be from 1 to 256"),
-            ("TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED"),
+            ("TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED, RERANK"),
             ("KVTYPE F32", "KVTYPE must be one of F16, Q8_0"),
             ("POOLING MAX", "POOLING must be one of MEAN, CLS, LAST"),
             ("MLOCK MLOCK", "option MLOCK is given twice"),
@@ -314,6 +318,7 @@ mod tests {
             ("CTX 64 ctx 64", "option CTX is given twice"),
             ("MMAP", "unknown option 'MMAP'"),
             ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),
+            ("TYPE RERANK POOLING CLS", "TYPE RERANK and POOLING cannot be used together"),
         ] {
             assert_eq!(load(&format!("m p {options}")).unwrap_err().to_string(), text);
         }

@@ -8,6 +8,7 @@ mod generate;
 mod index;
 mod load;
 mod rag;
+mod rerank;
 mod startup;
 mod tokens;
 
@@ -18,6 +19,7 @@ pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Search};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};
 pub use rag::Rag;
+pub use rerank::Rerank;
 pub use startup::models_at_start;
 pub use tokens::{Detokenize, Tokenize, TokenizeStore};
 
@@ -37,7 +39,7 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 15] = [
+    const ALL: [Check; 16] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
         |args| Unload::parse(args).map(|_| ()),
@@ -53,16 +55,18 @@ mod tests {
         |args| Search::parse(args).map(|_| ()),
         |args| Rag::parse(args).map(drop),
         |args| Chat::parse(args).map(drop),
+        |args| Rerank::parse(args).map(drop),
     ];
 
     /// Where the names of all options and of their values stand.
-    const PARSERS: [&str; 7] = [
+    const PARSERS: [&str; 8] = [
         include_str!("chat.rs"),
         include_str!("embed.rs"),
         include_str!("generate.rs"),
         include_str!("index.rs"),
         include_str!("load.rs"),
         include_str!("rag.rs"),
+        include_str!("rerank.rs"),
         include_str!("tokens.rs"),
     ];
 

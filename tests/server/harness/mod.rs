@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Refusal};
-pub use models::{BASE, CHAT, EMBED, HUGE, Model, SLOW, SLOW_EMBED, STRICT};
+pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, STRICT};
 pub use reply::{array, bytes, doubles, field, float, floats, int, text};
 pub use server::{Server, module};
 

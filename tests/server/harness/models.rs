@@ -40,6 +40,9 @@ pub const EMBED: Model = Model { name: "embed", file: &EMBED_FILE, options: &["W
 /// As [`EMBED`], but takes seconds for a text as long as it reads, 2046 words: for what happens meanwhile.
 pub const SLOW_EMBED: Model = Model { name: "slow-embed", file: &SLOW_EMBED_FILE, options: EMBED.options };
 
+/// Scores texts for a query; the scores mean nothing.
+pub const RANK: Model = Model { name: "rank", file: &RANK_FILE, options: EMBED.options };
+
 /// A small file whose cache, with these options, is larger than any machine: terabytes.
 pub const HUGE: Model = Model {
     name: "huge",
@@ -91,6 +94,11 @@ static EMBED_FILE: LazyLock<PathBuf> =
 static SLOW_EMBED_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let shape = BertShape { layers: 12, embd: 256, heads: 4, ff: 1024, ctx_train: 2048, ..BertShape::default() };
     made("slow-embed", |path| write_bert(path, &shape, 5).unwrap())
+});
+
+static RANK_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let shape = BertShape { labels: 1, ..BertShape::default() };
+    made("tiny-rank", |path| write_bert(path, &shape, 5).unwrap())
 });
 
 impl Model {

@@ -60,6 +60,32 @@ fn an_unknown_pooling_is_refused() {
 }
 
 #[test]
+fn a_head_of_a_type_that_cannot_be_computed_with_is_refused() {
+    let with = |name, dims: &[u64], kind| minimal(1, 0).tensor(name, dims, kind, 0).data(1024);
+    for (name, dims, kind) in [
+        ("cls.output.weight", &[32, 1][..], 26),
+        ("cls.weight", &[32, 2], 28),
+        ("cls.bias", &[2], 1),
+        ("cls.norm.weight", &[32], 8),
+    ] {
+        let refusal = with(name, dims, kind).refusal();
+        assert!(refusal.contains(&format!("tensor {name} has an element type")), "{refusal}");
+    }
+    for (name, dims, kind) in [("cls.output.weight", &[32][..], 8), ("cls.weight", &[32, 2], 1), ("cls.bias", &[2], 0)]
+    {
+        assert!(with(name, dims, kind).check().is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn decision_blocks_behind_pooling_rank_are_refused() {
+    let with =
+        |pooling| minimal(0, 2).u32_pair("llama.pooling_type", pooling).u32_pair("llama.decision.block_count", 1);
+    assert!(with(1).check().is_ok());
+    assert!(with(4).refusal().contains("decision blocks"));
+}
+
+#[test]
 fn expert_numbers_that_do_not_agree_are_refused() {
     let with = |experts, used, groups, groups_used| {
         minimal(0, 4)

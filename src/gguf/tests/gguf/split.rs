@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use redis_infer_gguf::{GgufError, Writer, check_file, part_paths};
+use redis_infer_gguf::{GgufError, TensorData, Writer, check_file, part_paths};
 use tempfile::TempDir;
 
 fn part(number: u32) -> Writer {
     let mut writer = Writer::new("llama");
     writer.string("tokenizer.ggml.model", "test").u32("split.no", number).u32("split.count", 2);
+    writer.tensor(&format!("tensor.{number}"), &[2], TensorData::F32(vec![0.0; 2]));
     writer
 }
 
@@ -19,12 +20,14 @@ fn two_parts() -> TempDir {
 }
 
 #[test]
-fn the_sizes_of_all_parts_count() {
+fn the_sizes_and_tensors_of_all_parts_count() {
     let folder = two_parts();
     let first = folder.path().join("m-00001-of-00002.gguf");
     let single = fs::metadata(&first).unwrap().len();
     let header = check_file(&first).unwrap();
     assert_eq!(header.file_size, 2 * single);
+    let names: Vec<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["tensor.0", "tensor.1"]);
     assert_eq!(part_paths(&first, &header), [folder.path().join("m-00002-of-00002.gguf")]);
 }
 
