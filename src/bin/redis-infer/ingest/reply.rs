@@ -1,6 +1,10 @@
 //! Replies to INFER.INGEST.
 
+use std::ops::AddAssign;
+
 use redis::{RedisError, Value};
+
+use crate::failure::Failure;
 
 /// Chunks of a file: what INFER.INGEST answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,45 +17,49 @@ pub struct Counts {
     pub removed: u64,
 }
 
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.kept += other.kept;
+        self.removed += other.removed;
+    }
+}
+
 /// What to do after a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The file is in the index.
-    Done(Counts),
+    Ingested(Counts),
+    /// The document, of so many chunks, is not in the index any more.
+    Forgotten(u64),
     /// The server is busy: offer the file again later.
-    Retry(String),
+    Retry(Failure),
     /// This file failed.
-    Failed(String),
+    Failed(Failure),
     /// Every file will fail like this one.
-    Fatal(String),
+    Fatal(Failure),
 }
 
 /// The meaning of a reply.
 pub fn outcome(reply: Result<Value, RedisError>) -> Outcome {
     match reply {
-        Ok(Value::ServerError(error)) => refusal(error.code(), error.details().unwrap_or_default()),
+        Ok(Value::ServerError(error)) => refusal(error.into()),
+        Ok(Value::Int(chunks)) => Outcome::Forgotten(chunks.unsigned_abs()),
         Ok(value) => match counts(&value) {
-            Some(counts) => Outcome::Done(counts),
-            None => Outcome::Failed("the server's reply is not one of INFER.INGEST".into()),
+            Some(counts) => Outcome::Ingested(counts),
+            None => Outcome::Failed(Failure::new("the server's reply is not one of INFER.INGEST")),
         },
-        Err(error) => match error.code() {
-            Some(code) => refusal(code, error.detail().unwrap_or_default()),
-            None => Outcome::Fatal(format!("the connection failed: {error}")),
-        },
+        Err(error) => refusal(error.into()),
     }
 }
 
-fn refusal(code: &str, details: &str) -> Outcome {
-    let text = format!("{code} {details}");
-    match code {
-        "QUEUEFULL" | "MODELLOADING" | "LOADING" => Outcome::Retry(text),
+fn refusal(failure: Failure) -> Outcome {
+    match failure.code() {
+        "QUEUEFULL" | "MODELLOADING" | "LOADING" => Outcome::Retry(failure),
         "NOINDEX" | "NOVECTORSETS" | "NOMODEL" | "NOPERM" | "NOAUTH" | "READONLY" | "MISMATCH" | "OOM"
-        | "WRONGTYPE" => Outcome::Fatal(text),
-        _ if details.starts_with("unknown command") => {
-            // The server's own text would go on with the beginning of the file.
-            Outcome::Fatal("the server does not know INFER.INGEST; load the redis-infer module into it".into())
-        }
-        _ => Outcome::Failed(text),
+        | "WRONGTYPE" => Outcome::Fatal(failure),
+        _ if failure.is_connection() || failure.is_unknown_command() => Outcome::Fatal(failure),
+        _ => Outcome::Failed(failure),
     }
 }
 
@@ -95,18 +103,18 @@ mod tests {
         let flat = pairs.iter().flat_map(|(key, n)| [name(key), Value::Int(*n)]).collect();
         let map = pairs.iter().map(|(key, n)| (name(key), Value::Int(*n))).collect();
         let counts = Counts { added: 3, kept: 2, removed: 1 };
-        assert_eq!(outcome(Ok(Value::Array(flat))), Outcome::Done(counts));
-        assert_eq!(outcome(Ok(Value::Map(map))), Outcome::Done(counts));
+        assert_eq!(outcome(Ok(Value::Array(flat))), Outcome::Ingested(counts));
+        assert_eq!(outcome(Ok(Value::Map(map))), Outcome::Ingested(counts));
     }
 
     #[test]
-    fn a_server_without_the_module_is_told_apart_and_no_text_is_shown() {
-        let Outcome::Fatal(why) = refusal("ERR", "unknown command 'INFER.INGEST', with args beginning with: 'secret'")
-        else {
-            panic!("every file would fail");
-        };
-        assert!(why.contains("load the redis-infer module") && !why.contains("secret"), "{why}");
-        assert!(matches!(refusal("ERR", "text is not valid"), Outcome::Failed(_)));
+    fn what_would_happen_to_every_file_ends_the_ingestion() {
+        let of = |code: &str, details: &str| refusal(Failure::refused(code, details));
+        assert!(matches!(of("NOINDEX", "no index"), Outcome::Fatal(_)));
+        assert!(matches!(of("ERR", "unknown command 'INFER.INGEST'"), Outcome::Fatal(_)));
+        assert!(matches!(refusal(Failure::connection("lost")), Outcome::Fatal(_)));
+        assert!(matches!(of("ERR", "text is not valid"), Outcome::Failed(_)));
+        assert!(matches!(of("QUEUEFULL", "full"), Outcome::Retry(_)));
     }
 
     #[test]

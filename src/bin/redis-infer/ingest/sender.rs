@@ -1,63 +1,131 @@
-//! One connection: sends files as long as its window allows, reads the replies in order, offers refused files
-//! again.
+//! Works off the tasks of a round. Each connection has a thread that sends as long as its window allows, reads the
+//! replies in order, and offers again what the server refused because it is busy.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec;
 
 use redis::Connection;
 
+use super::plan::Task;
 use super::reply::{Counts, Outcome, outcome};
 use super::text::{self, Skip};
-use super::walk::Found;
+use crate::failure::Failure;
 
 /// The first pause after a full queue; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What all senders follow.
-#[derive(Debug)]
-pub struct Plan {
+/// How documents are offered.
+#[derive(Clone, Debug)]
+pub struct Offer {
     /// The index to fill.
     pub index: String,
+    /// ATTRS of every document.
+    pub attrs: Option<String>,
     /// Commands on their way on one connection.
     pub window: usize,
     /// Largest file in bytes.
     pub max_file_size: u64,
-    /// How long one file is offered again.
+    /// How long one command is offered again.
     pub patience: Duration,
 }
 
-/// What happened to a file.
+/// What happened. `stored` is the path in the index, `size` that of the file in bytes.
 #[derive(Debug)]
 pub enum Event {
-    /// It is in the index.
-    Done { size: u64, counts: Counts },
-    /// It was left out.
-    Skipped { size: u64, why: Skip },
-    /// It failed.
-    Failed { size: u64, path: String, why: String },
+    /// The file is in the index.
+    Done { stored: String, size: u64, counts: Counts },
+    /// The file was left out; `finished` unless its document is to be forgotten.
+    Skipped { stored: String, size: u64, why: Skip, finished: bool },
+    /// The document, of so many chunks, is not in the index any more.
+    Forgotten { stored: String, chunks: u64 },
+    /// The file or document failed.
+    Failed { stored: String, size: u64, why: String, retry: Retry },
+    /// Every further command would fail; those on their way are given up.
+    Ended(Failure),
 }
 
-/// A file with its text, on its way or waiting to be offered again.
+/// When to try again what failed, as long as changes are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// After a pause: the server was busy.
+    Soon,
+    /// With the next changes: the file could not be read.
+    NextRound,
+    /// When the file is another: the server refused this one.
+    WhenChanged,
+}
+
+/// The tasks of a round, shared by its senders.
+#[derive(Debug)]
+pub struct Round {
+    offer: Offer,
+    tasks: Mutex<vec::IntoIter<Task>>,
+    stop: AtomicBool,
+}
+
+impl Round {
+    pub fn new(offer: Offer, tasks: Vec<Task>) -> Self {
+        Self { offer, tasks: Mutex::new(tasks.into_iter()), stop: AtomicBool::new(false) }
+    }
+
+    /// Starts a sender for each connection. The receiver ends when the last of them has.
+    pub fn start(self: &Arc<Self>, connections: Vec<Connection>) -> Receiver<Event> {
+        let (events, received) = mpsc::channel();
+        for connection in connections {
+            let (round, events) = (self.clone(), events.clone());
+            thread::spawn(move || Sender::new(connection, &round, events).run());
+        }
+        received
+    }
+
+    /// Nothing further is sent.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A command on its way or waiting to be offered again.
 struct Job {
-    found: Found,
-    text: String,
+    stored: String,
+    /// The file's content and size; none for a document to forget.
+    text: Option<String>,
+    size: u64,
     /// When the server first refused it.
     refused: Option<Instant>,
 }
 
+impl Job {
+    fn ingest(stored: String, text: String, size: u64) -> Self {
+        Self { stored, text: Some(text), size, refused: None }
+    }
+
+    fn forget(stored: String) -> Self {
+        Self { stored, text: None, size: 0, refused: None }
+    }
+
+    fn packed(&self, offer: &Offer) -> Vec<u8> {
+        let Some(text) = &self.text else {
+            return redis::cmd("INFER.FORGET").arg(&offer.index).arg(&self.stored).get_packed_command();
+        };
+        let mut command = redis::cmd("INFER.INGEST");
+        command.arg(&offer.index).arg(&self.stored).arg(text);
+        if let Some(attrs) = &offer.attrs {
+            command.arg("ATTRS").arg(attrs);
+        }
+        command.get_packed_command()
+    }
+}
+
 /// The owner of one connection.
-pub struct Sender<'a> {
+struct Sender<'a> {
     connection: Connection,
-    plan: &'a Plan,
-    queue: &'a Mutex<vec::IntoIter<Found>>,
-    /// Set when every further file would fail.
-    stop: &'a AtomicBool,
+    round: &'a Round,
     events: mpsc::Sender<Event>,
     sent: VecDeque<Job>,
     refused: VecDeque<Job>,
@@ -67,18 +135,10 @@ pub struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub fn new(
-        connection: Connection,
-        plan: &'a Plan,
-        queue: &'a Mutex<vec::IntoIter<Found>>,
-        stop: &'a AtomicBool,
-        events: mpsc::Sender<Event>,
-    ) -> Self {
+    fn new(connection: Connection, round: &'a Round, events: mpsc::Sender<Event>) -> Self {
         Self {
             connection,
-            plan,
-            queue,
-            stop,
+            round,
             events,
             sent: VecDeque::new(),
             refused: VecDeque::new(),
@@ -87,10 +147,10 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Works until no file is left, or until every further one would fail.
-    pub fn run(mut self) {
+    /// Works until no task is left, or until every further one would fail.
+    fn run(mut self) {
         loop {
-            while self.sent.len() < self.plan.window && !self.stop.load(Ordering::Relaxed) {
+            while self.sent.len() < self.round.offer.window && !self.round.stop.load(Ordering::Relaxed) {
                 // Replies come in while a pause lasts; only with none due is there time to sleep.
                 let pause = self.not_before.saturating_duration_since(Instant::now());
                 if !pause.is_zero() {
@@ -111,31 +171,37 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// The next file with text in it.
+    /// The next command.
     fn next(&self) -> Option<Job> {
         loop {
             // A lock poisoned by a panic elsewhere still guards a sound iterator.
-            let found = self.queue.lock().unwrap_or_else(|e| e.into_inner()).next()?;
-            match text::read(&found.file, self.plan.max_file_size) {
-                Ok(Ok(text)) => {
-                    return Some(Job { found, text, refused: None });
+            let task = self.round.tasks.lock().unwrap_or_else(|e| e.into_inner()).next()?;
+            let (found, indexed) = match task {
+                Task::Ingest { found, indexed } => (found, indexed),
+                Task::Forget(stored) => return Some(Job::forget(stored)),
+            };
+            let size = found.size();
+            match text::read(&found.file, self.round.offer.max_file_size) {
+                Ok(Ok(text)) => return Some(Job::ingest(found.stored, text, size)),
+                Ok(Err(why)) => {
+                    let forget = indexed.then(|| Job::forget(found.stored.clone()));
+                    self.report(Event::Skipped { stored: found.stored, size, why, finished: forget.is_none() });
+                    if forget.is_some() {
+                        return forget;
+                    }
                 }
-                Ok(Err(why)) => self.report(Event::Skipped { size: found.size, why }),
-                Err(error) => self.report(Event::Failed {
-                    size: found.size,
-                    path: found.file.display().to_string(),
-                    why: error.to_string(),
-                }),
+                Err(error) => {
+                    let (stored, why) = (found.stored, error.to_string());
+                    self.report(Event::Failed { stored, size, why, retry: Retry::NextRound });
+                }
             }
         }
     }
 
     fn send(&mut self, job: Job) {
-        let command =
-            redis::cmd("INFER.INGEST").arg(&self.plan.index).arg(&job.found.stored).arg(&job.text).get_packed_command();
-        match self.connection.send_packed_command(&command) {
+        match self.connection.send_packed_command(&job.packed(&self.round.offer)) {
             Ok(()) => self.sent.push_back(job),
-            Err(error) => self.give_up(job, &format!("the connection failed: {error}")),
+            Err(error) => self.give_up(error.into()),
         }
     }
 
@@ -145,43 +211,39 @@ impl<'a> Sender<'a> {
             return;
         };
         match outcome(reply) {
-            Outcome::Done(counts) => {
+            Outcome::Ingested(counts) => {
                 self.pause = FIRST_PAUSE;
-                self.report(Event::Done { size: job.found.size, counts });
+                self.report(Event::Done { stored: job.stored, size: job.size, counts });
             }
+            Outcome::Forgotten(chunks) => self.report(Event::Forgotten { stored: job.stored, chunks }),
             Outcome::Retry(why) => {
                 let since = *job.refused.get_or_insert_with(Instant::now);
-                if since.elapsed() > self.plan.patience {
-                    self.fail(job, &why);
-                    return;
+                if since.elapsed() > self.round.offer.patience {
+                    return self.fail(job, &why, Retry::Soon);
                 }
                 self.not_before = Instant::now() + self.pause;
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 self.refused.push_back(job);
             }
-            Outcome::Failed(why) => self.fail(job, &why),
-            Outcome::Fatal(why) => self.give_up(job, &why),
+            Outcome::Failed(why) => self.fail(job, &why, Retry::WhenChanged),
+            Outcome::Fatal(why) => self.give_up(why),
         }
     }
 
-    fn fail(&self, job: Job, why: &str) {
-        self.report(Event::Failed {
-            size: job.found.size,
-            path: job.found.file.display().to_string(),
-            why: why.to_owned(),
-        });
+    fn fail(&self, job: Job, why: &Failure, retry: Retry) {
+        self.report(Event::Failed { stored: job.stored, size: job.size, why: why.to_string(), retry });
     }
 
-    /// Fails `job` and ends the ingestion. What is on its way is forgotten, because its replies may never come;
-    /// the report counts it as not finished.
-    fn give_up(&mut self, job: Job, why: &str) {
-        self.fail(job, why);
-        self.stop.store(true, Ordering::Relaxed);
+    /// Ends the round. What is on its way is forgotten, because its replies may never come; the report counts it as
+    /// not finished.
+    fn give_up(&mut self, why: Failure) {
+        self.round.stop();
         self.sent.clear();
+        self.report(Event::Ended(why));
     }
 
     fn report(&self, event: Event) {
-        // The receiver outlives the senders.
+        // Nobody listens any more after Ctrl-C.
         let _ = self.events.send(event);
     }
 }

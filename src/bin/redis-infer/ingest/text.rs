@@ -1,7 +1,7 @@
 //! Reads a file if it is text.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 /// A NUL byte this near to the start marks a binary file, as in git.
@@ -22,6 +22,8 @@ pub enum Skip {
     NotRegular,
     /// Its path is not UTF-8.
     PathNotUtf8,
+    /// It was found and then was there no more.
+    Vanished,
 }
 
 impl Skip {
@@ -32,8 +34,9 @@ impl Skip {
             Self::Empty => "empty",
             Self::NotUtf8 => "not UTF-8",
             Self::TooLarge => "too large",
-            Self::NotRegular => "not regular files",
-            Self::PathNotUtf8 => "with a path that is not UTF-8",
+            Self::NotRegular => "not a regular file",
+            Self::PathNotUtf8 => "path not UTF-8",
+            Self::Vanished => "vanished",
         }
     }
 }
@@ -41,7 +44,11 @@ impl Skip {
 /// The text of a file, or why it is left out. No more than `limit` bytes are read.
 pub fn read(path: &Path, limit: u64) -> io::Result<Result<String, Skip>> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path)?.take(limit.saturating_add(1));
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(Skip::Vanished)),
+        opened => opened?,
+    };
+    let mut file = file.take(limit.saturating_add(1));
     file.by_ref().take(SNIFFED as u64).read_to_end(&mut bytes)?;
     if bytes.contains(&0) {
         return Ok(Err(Skip::Binary));
@@ -82,5 +89,6 @@ mod tests {
         assert_eq!(read_bytes(b"a\0b", 10), Err(Skip::Binary));
         assert_eq!(read_bytes(b"abcd", 3), Err(Skip::TooLarge));
         assert_eq!(read_bytes(b"caf\xe9", 10), Err(Skip::NotUtf8));
+        assert_eq!(read(Path::new("/no/such/file"), 10).unwrap(), Err(Skip::Vanished));
     }
 }
