@@ -4,7 +4,7 @@ use redis_module::Context;
 
 use super::generate::stored_tokens;
 use super::runtime::engine;
-use super::text_reply::Detail;
+use super::text_reply::{Detail, More};
 use super::waiting::WaitingForText;
 use crate::engine::{Purpose, Served};
 use crate::logic::options::Chat;
@@ -23,7 +23,9 @@ pub fn chat(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let waiting = WaitingForText::begin(ctx, "INFER.CHAT", served, request.options)?;
     engine()?.run(move || {
         let prompt = waiting.served.model.chat_prompt(&messages);
-        waiting.generate(prompt, move |generation, served| detail.reply(generation, served, None));
+        waiting.encode_and_generate(prompt, move |generation, served| {
+            detail.reply(Some(generation), served, More::default())
+        });
     })?;
     Ok(Outcome::Pending)
 }

@@ -14,7 +14,6 @@ const MODEL: Argument = Argument::text(c"model");
 const NUMKEYS: Argument = Argument::integer(c"numkeys");
 const PROMPT_KEYS: Argument = Argument::key(c"key").optional().multiple();
 const INDEX: Argument = Argument::key(c"index");
-const K: Argument = Argument::integer(c"k").after(c"K").optional();
 
 /// The token keys after a model's name.
 const TOKEN_KEYS: Keys =
@@ -34,6 +33,14 @@ const WRITTEN_INDEX: Keys = Keys {
     access: Access::Read,
     notes: c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
 };
+
+/// Which chunks of an index are wanted.
+const SELECTION: &[Argument] = &[
+    Argument::integer(c"k").after(c"K").optional(),
+    Argument::text(c"expression").after(c"FILTER").optional(),
+    Argument::integer(c"exploration-factor").after(c"EF").optional(),
+    Argument::double(c"min-score").after(c"MINSCORE").optional(),
+];
 
 /// The options of every command that generates.
 const GENERATION: &[Argument] = &[
@@ -361,7 +368,14 @@ pub const COMMANDS: &[Command] = &[
         tips: c"",
         categories: "read slow blocking",
         keys: &[ASKED_INDEX],
-        arguments: &[&[INDEX, Argument::text(c"query"), K, Argument::word(c"with-text", c"WITHTEXT").optional()]],
+        arguments: &[
+            &[INDEX, Argument::text(c"query")],
+            SELECTION,
+            &[
+                Argument::word(c"with-text", c"WITHTEXT").optional(),
+                Argument::word(c"with-attrs", c"WITHATTRS").optional(),
+            ],
+        ],
     },
     Command {
         name: c"infer.rag",
@@ -373,12 +387,15 @@ pub const COMMANDS: &[Command] = &[
         categories: "read slow blocking",
         keys: &[ASKED_INDEX],
         arguments: &[
+            &[INDEX, Argument::text(c"query")],
+            SELECTION,
             &[
-                INDEX,
-                Argument::text(c"query"),
-                K,
+                Argument::one_of(c"budget", &[Argument::integer(c"tokens"), Argument::word(c"auto", c"AUTO")])
+                    .after(c"BUDGET")
+                    .optional(),
                 Argument::text(c"system").after(c"SYSTEM").optional(),
                 Argument::word(c"with-sources", c"WITHSOURCES").optional(),
+                Argument::word(c"with-prompt", c"WITHPROMPT").optional(),
             ],
             GENERATION,
         ],

@@ -3,7 +3,7 @@
 use redis_module::Context;
 
 use super::runtime::engine;
-use super::text_reply::Detail;
+use super::text_reply::{Detail, More};
 use super::waiting::WaitingForText;
 use crate::engine::{EngineError, Purpose, Served};
 use crate::logic::options::Generate;
@@ -24,7 +24,9 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let waiting = WaitingForText::begin(ctx, "INFER.GENERATE", served, request.options)?;
     engine()?.run(move || {
         let prompt = prompt(&waiting.served, content, raw);
-        waiting.generate(prompt, move |generation, served| detail.reply(generation, served, None));
+        waiting.encode_and_generate(prompt, move |generation, served| {
+            detail.reply(Some(generation), served, More::default())
+        });
     })?;
     Ok(Outcome::Pending)
 }

@@ -84,6 +84,7 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"timeouts", &metrics.timeouts),
         (c"cancelled", &metrics.cancelled),
         (c"errors", &metrics.errors),
+        (c"missing_chunks", &metrics.missing_chunks),
     ] {
         writer.number(name, counter.get());
     }

@@ -1,22 +1,23 @@
 //! `INFER.RAG`: an answer from the chunks of an index.
 //!
 //! Steps and where they run: parse, settings, copy (main thread) -> tokenize the question (desk) -> embed it (embedding
-//! worker) -> VSIM and token copy in one lock scope (keyspace thread) -> assemble the prompt from stored tokens (desk)
-//! -> generate (generation worker) -> reply (main thread).
+//! worker) -> VSIM and token copy in one lock scope (keyspace thread) -> choose chunks and assemble the prompt from their
+//! tokens (desk) -> generate (generation worker) -> reply (main thread).
 
 use std::sync::Arc;
 
 use redis_module::Context;
 
-use super::retrieval::{Found, IndexModels, find, index_models, query_vector, require_settings};
+use super::find::{Findings, Question};
+use super::rag_prompt::{PromptPlan, RagPrompt};
+use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
-use super::text_reply::Detail;
+use super::text_reply::{Detail, More, us};
 use super::waiting::{Embedding, WaitingForText};
-use crate::engine::{Served, Ticket};
-use crate::logic::index::IndexSettings;
+use crate::engine::Ticket;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Rag;
-use crate::logic::prompt::{ContextChunk, DEFAULT_RAG_SYSTEM, rag_messages};
+use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
@@ -25,20 +26,17 @@ use crate::redis_api::keyspace_thread;
 use crate::redis_api::reply::{Failure, Value};
 use crate::redis_api::vset;
 
-/// A question on its way to its answer.
-struct Question {
+/// A question whose chunks are being looked for.
+struct Asked {
     waiting: WaitingForText,
-    caller: Caller,
-    keys: IndexKeys,
-    settings: IndexSettings,
-    text: String,
-    system: String,
-    k: u32,
+    plan: PromptPlan,
     with_sources: bool,
+    with_prompt: bool,
     detail: Detail,
 }
 
-/* INFER.RAG index query [K n] [SYSTEM text] [WITHSOURCES] [generation options] */
+/* INFER.RAG index query [K n] [FILTER expr] [EF n] [MINSCORE f] [BUDGET n|AUTO] [SYSTEM text] [WITHSOURCES] [WITHPROMPT]
+[generation options] */
 /// Answers a question with the K nearest chunks as context.
 pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Rag::parse(args)?;
@@ -50,72 +48,80 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let IndexModels { embedder, generator } = index_models(&settings)?;
     let permit = embedder.permit(queue_limit())?;
     let detail = Detail::of(&request.options);
+    let plan = PromptPlan {
+        system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
+        question: request.query.to_owned(),
+        budget: request.budget,
+        max_tokens: request.options.max_tokens as usize,
+    };
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
     // Only the flag is shared: the request counts as queued until a generation worker takes it.
     let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
     let embedding = Embedding { served: embedder, permit, ticket };
     let question = Question {
-        waiting,
+        text: request.query.to_owned(),
         caller: Caller::of(ctx, "INFER.RAG"),
         keys,
         settings,
-        text: request.query.to_owned(),
-        system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
-        k: request.k,
-        with_sources: request.with_sources,
-        detail,
+        selection: request.selection,
     };
-    engine()?.run(move || question.embed(embedding))?;
+    let asked = Asked { waiting, plan, with_sources: request.with_sources, with_prompt: request.with_prompt, detail };
+    engine()?.run(move || question.find(embedding, move |findings| asked.hand_on(findings)))?;
     Ok(Outcome::Pending)
 }
 
-impl Question {
-    fn embed(self, embedding: Embedding) {
-        let text = self.text.clone();
-        embedding.run(&[&text], move |vectors| match query_vector(vectors) {
-            Ok(vector) => self.retrieve(vector),
-            Err(error) => self.waiting.fail(error.into()),
+impl Asked {
+    /// Leaves the lock scope: choosing chunks and tokenizing are not for the thread that holds Redis' lock.
+    fn hand_on(self, findings: Result<Findings, Failure>) {
+        let findings = match findings {
+            Ok(findings) => findings,
+            Err(failure) => return self.waiting.fail(failure),
+        };
+        let handed = engine().and_then(|engine| {
+            engine.metrics.missing_chunks.add(findings.missing);
+            engine.run(move || self.answer(&findings))
         });
-    }
-
-    fn retrieve(self, vector: Vec<f32>) {
-        keyspace_thread::run(self.caller.clone(), move |keyspace| {
-            match keyspace.and_then(|keyspace| find(keyspace, &self.keys, &self.settings, &vector, self.k)) {
-                Ok(found) => self.hand_to_desk(found),
-                Err(failure) => self.waiting.fail(failure),
-            }
-        });
-    }
-
-    /// Leaves the lock scope: tokenizing the template is not for the thread that holds Redis' lock.
-    fn hand_to_desk(self, found: Vec<Found>) {
-        let handed = engine().and_then(|engine| engine.run(move || self.generate(found)));
         if let Err(error) = handed {
             log::warn!("INFER.RAG: {error}");
         }
     }
 
-    fn generate(self, mut found: Vec<Found>) {
-        let chunks = found
-            .iter_mut()
-            .map(|chunk| ContextChunk { label: label(chunk), tokens: std::mem::take(&mut chunk.tokens) })
-            .collect();
-        let messages = rag_messages(&self.system, &self.text, chunks);
-        let served: &Arc<Served> = &self.waiting.served;
-        let prompt = served.model.chat_prompt(&messages);
-        let (detail, with_sources) = (self.detail, self.with_sources);
-        self.waiting.generate(prompt, move |generation, served| {
-            detail.reply(generation, served, with_sources.then(|| sources(&found)))
-        });
+    fn answer(self, findings: &Findings) {
+        if findings.chunks.is_empty() {
+            let more = self.more(findings, None);
+            let nothing = self.detail.reply(None, &self.waiting.served, more);
+            return self.waiting.answer(nothing);
+        }
+        match self.plan.prompt(&self.waiting.served, &findings.chunks) {
+            Ok(prompt) => {
+                let (detail, more) = (self.detail, self.more(findings, Some(&prompt)));
+                let shape = move |generation, served: &_| detail.reply(Some(generation), served, more);
+                self.waiting.generate(prompt.tokens, shape);
+            }
+            Err(failure) => self.waiting.fail(failure),
+        }
     }
-}
 
-/// What the model reads above a chunk.
-fn label(chunk: &Found) -> String {
-    let (first, last) = (chunk.attributes.first_line, chunk.attributes.last_line);
-    format!("{} lines {first}-{last}", chunk.attributes.path)
-}
-
-fn sources(found: &[Found]) -> Value {
-    Value::Array(found.iter().map(|source| Value::Map(source.fields())).collect())
+    /// What the reply tells besides the answer; no prompt when the model is not asked.
+    fn more(&self, findings: &Findings, prompt: Option<&RagPrompt>) -> More {
+        let mut more = More::default();
+        if self.with_sources {
+            let sources = prompt.map_or_else(Vec::new, |prompt| prompt.sources(&findings.chunks));
+            more.fields.push(("sources", Value::Array(sources)));
+        }
+        if self.with_prompt {
+            let text = prompt.map_or(Value::Null, |prompt| Value::from(self.waiting.served.model.show(&prompt.tokens)));
+            more.fields.push(("prompt", text));
+        }
+        let left_out = prompt.map_or(0, |prompt| prompt.left_out.len());
+        more.stats = vec![
+            ("embed_us", us(findings.embedded)),
+            ("search_us", us(findings.searched)),
+            ("copy_us", us(findings.copied)),
+            ("used_chunks", Value::from(findings.chunks.len() - left_out)),
+            ("dropped_chunks", Value::from(left_out)),
+            ("missing_chunks", Value::from(findings.missing)),
+        ];
+        more
+    }
 }

@@ -1,13 +1,17 @@
 //! `INFER.SEARCH`: the chunks of an index that are nearest to a query.
 
+use std::sync::Arc;
+
 use redis_module::Context;
 
-use super::retrieval::{Found, find, index_models, query_vector, require_settings};
+use super::find::{Findings, Question};
+use super::retrieval::{index_models, require_settings};
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block_for_model};
 use crate::engine::Served;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Search;
+use crate::logic::passages::Found;
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
@@ -17,7 +21,15 @@ use crate::redis_api::pending::PendingReply;
 use crate::redis_api::reply::{Answer, Failure, Value};
 use crate::redis_api::vset;
 
-/* INFER.SEARCH index query [K n] [WITHTEXT] */
+/// What is told of each chunk besides where it is.
+#[derive(Debug)]
+struct Detail {
+    /// The model whose tokens the chunks are, when their text is wanted.
+    text: Option<Arc<Served>>,
+    attributes: bool,
+}
+
+/* INFER.SEARCH index query [K n] [FILTER expr] [EF n] [MINSCORE f] [WITHTEXT] [WITHATTRS] */
 /// The K nearest chunks, best first.
 pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Search::parse(args)?;
@@ -30,45 +42,53 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = models.embedder.permit(queue_limit())?;
     let (pending, ticket) = block_for_model(ctx, "INFER.SEARCH", &models.embedder)?;
     let embedding = Embedding { served: models.embedder, permit, ticket };
-    let (caller, query, k) = (Caller::of(ctx, "INFER.SEARCH"), request.query.to_owned(), request.k);
-    let generator = request.with_text.then_some(models.generator);
-    engine()?.run(move || {
-        embedding.run(&[&query], move |vectors| match query_vector(vectors) {
-            Ok(vector) => {
-                keyspace_thread::run(caller, move |keyspace| {
-                    let found = keyspace.and_then(|keyspace| find(keyspace, &keys, &settings, &vector, k));
-                    answer(pending, found, generator);
-                });
-            }
-            Err(error) => pending.finish(Err(error.into())),
-        });
-    })?;
+    let detail = Detail { text: request.with_text.then_some(models.generator), attributes: request.with_attributes };
+    let question = Question {
+        text: request.query.to_owned(),
+        caller: Caller::of(ctx, "INFER.SEARCH"),
+        keys,
+        settings,
+        selection: request.selection,
+    };
+    engine()?.run(move || question.find(embedding, move |findings| hand_on(pending, findings, detail)))?;
     Ok(Outcome::Pending)
 }
 
-/// Turning tokens back into text is left to a desk thread: this one holds Redis' lock.
-fn answer(pending: PendingReply, found: Result<Vec<Found>, Failure>, generator: Option<std::sync::Arc<Served>>) {
-    let (found, generator) = match (found, generator) {
-        (Ok(found), Some(generator)) => (found, generator),
-        (found, _) => {
-            return pending
-                .finish(found.map(|found| Value::Array(found.iter().map(|hit| Value::Map(hit.fields())).collect())));
-        }
+/// Leaves the lock scope: turning tokens back into text is not for the thread that holds Redis' lock.
+fn hand_on(pending: PendingReply, findings: Result<Findings, Failure>, detail: Detail) {
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(failure) => return pending.finish(Err(failure)),
     };
-    if let Ok(engine) = engine() {
-        let task = move || pending.finish(with_text(&found, &generator));
-        if let Err(error) = engine.run(task) {
-            log::warn!("INFER.SEARCH: {error}");
-        }
+    let handed = engine().and_then(|engine| {
+        engine.metrics.missing_chunks.add(findings.missing);
+        engine.run(move || pending.finish(detail.hits(&findings.chunks)))
+    });
+    if let Err(error) = handed {
+        log::warn!("INFER.SEARCH: {error}");
     }
 }
 
-fn with_text(found: &[Found], generator: &Served) -> Answer {
-    let mut hits = Vec::with_capacity(found.len());
-    for hit in found {
-        let mut fields = hit.fields();
-        fields.push(("text", Value::from(generator.model.detokenize(&hit.tokens)?)));
-        hits.push(Value::Map(fields));
+impl Detail {
+    fn hits(&self, found: &[Found]) -> Answer {
+        found.iter().map(|hit| self.hit(hit)).collect::<Result<_, _>>().map(Value::Array)
     }
-    Ok(Value::Array(hits))
+
+    fn hit(&self, hit: &Found) -> Answer {
+        let (first, last) = hit.lines();
+        let mut fields = vec![
+            ("id", Value::from(hit.id.as_str())),
+            ("path", Value::from(hit.attributes.path.as_str())),
+            ("chunk", Value::from(hit.attributes.chunk)),
+            ("lines", Value::Array(vec![Value::from(first), Value::from(last)])),
+            ("score", Value::Double(hit.score)),
+        ];
+        if let Some(generator) = &self.text {
+            fields.push(("text", Value::from(generator.model.detokenize(&hit.tokens)?)));
+        }
+        if self.attributes {
+            fields.push(("attrs", Value::from(hit.json.clone())));
+        }
+        Ok(Value::Map(fields))
+    }
 }

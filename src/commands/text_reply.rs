@@ -1,9 +1,14 @@
 //! The reply of a command that generates text: the text alone, or a map with what the client asked for.
 
+use std::time::Duration;
+
 use crate::engine::{Generation, Served};
 use crate::logic::logprobs::TokenLogprobs;
 use crate::logic::options::GenerateOptions;
 use crate::redis_api::reply::Value;
+
+/// The finish reason of an answer that no model gave, because nothing was found to answer from.
+const NO_SOURCES: &str = "no_sources";
 
 /// What is told besides the text.
 #[derive(Debug, Clone, Copy)]
@@ -13,26 +18,48 @@ pub(super) struct Detail {
     stats: bool,
 }
 
+/// Fields of a map, in order.
+pub(super) type Fields = Vec<(&'static str, Value)>;
+
+/// What a command that does more than generate adds to a map.
+#[derive(Debug, Default)]
+pub(super) struct More {
+    /// After the text; any makes the reply a map.
+    pub fields: Fields,
+    /// At the end, only with `WITHSTATS`.
+    pub stats: Fields,
+}
+
 impl Detail {
     pub(super) fn of(options: &GenerateOptions) -> Self {
         Self { tokens: options.with_tokens, logprobs: options.logprobs.is_some(), stats: options.with_stats }
     }
 
-    /// The reply; `sources` are told after the text.
-    pub(super) fn reply(self, generation: Generation, served: &Served, sources: Option<Value>) -> Value {
-        if sources.is_none() && !self.tokens && !self.logprobs && !self.stats {
-            return Value::from(generation.text);
+    /// The reply with `generation`, `None` when there was nothing to answer from. Which fields it has depends on the
+    /// options alone.
+    pub(super) fn reply(self, generation: Option<Generation>, served: &Served, more: More) -> Value {
+        let text = |generation: Option<Generation>| generation.map_or(Value::Null, |it| Value::from(it.text));
+        if more.fields.is_empty() && !self.tokens && !self.logprobs && !self.stats {
+            return text(generation);
         }
-        let stats = if self.stats { stats(&generation, served) } else { Vec::new() };
-        let mut fields = vec![("text", Value::from(generation.text))];
-        fields.extend(sources.map(|sources| ("sources", sources)));
+        let told = generation.as_ref();
+        let finish_reason = told.map_or(NO_SOURCES, |it| it.finish_reason.name());
+        let mut details = vec![("finish_reason", Value::from(finish_reason))];
+        details.extend(more.fields);
         if self.tokens {
-            fields.push(("tokens", Value::Array(generation.tokens.into_iter().map(Value::from).collect())));
+            let tokens = told.map_or_else(Vec::new, |it| it.tokens.iter().copied().map(Value::from).collect());
+            details.push(("tokens", Value::Array(tokens)));
         }
         if self.logprobs {
-            fields.push(("logprobs", Value::Array(generation.logprobs.iter().map(logprobs).collect())));
+            let all = told.map_or_else(Vec::new, |it| it.logprobs.iter().map(logprobs).collect());
+            details.push(("logprobs", Value::Array(all)));
         }
-        fields.extend(stats);
+        if self.stats {
+            details.extend(stats(told, served));
+            details.extend(more.stats);
+        }
+        let mut fields = vec![("text", text(generation))];
+        fields.append(&mut details);
         Value::Map(fields)
     }
 }
@@ -46,19 +73,24 @@ fn logprobs(of: &TokenLogprobs) -> Value {
     ])
 }
 
+/// A duration in microseconds.
+pub(super) fn us(duration: Duration) -> Value {
+    Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// The fields that `WITHSTATS` adds. Times in microseconds.
-fn stats(generation: &Generation, served: &Served) -> Vec<(&'static str, Value)> {
-    let us = |duration: std::time::Duration| Value::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+fn stats(generation: Option<&Generation>, served: &Served) -> Fields {
+    let time = |of: fn(&Generation) -> Duration| us(generation.map_or(Duration::ZERO, of));
+    let number = |of: fn(&Generation) -> usize| Value::from(generation.map_or(0, of));
     vec![
-        ("finish_reason", Value::from(generation.finish_reason.name())),
-        ("prompt_tokens", Value::from(generation.prompt_tokens)),
-        ("cached_tokens", Value::from(generation.cached_tokens)),
-        ("completion_tokens", Value::from(generation.completion_tokens)),
-        ("queue_us", us(generation.queued)),
-        ("prefill_us", us(generation.prefill)),
-        ("decode_us", us(generation.decode)),
-        ("ttft_us", us(generation.queued + generation.prefill)),
+        ("prompt_tokens", number(|it| it.prompt_tokens)),
+        ("cached_tokens", number(|it| it.cached_tokens)),
+        ("completion_tokens", number(|it| it.completion_tokens)),
+        ("queue_us", time(|it| it.queued)),
+        ("prefill_us", time(|it| it.prefill)),
+        ("decode_us", time(|it| it.decode)),
+        ("ttft_us", time(|it| it.queued + it.prefill)),
         ("model", Value::from(served.model.name.as_str())),
-        ("seed", Value::from(generation.seed)),
+        ("seed", generation.map_or(Value::Null, |it| Value::from(it.seed))),
     ]
 }

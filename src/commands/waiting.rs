@@ -88,29 +88,37 @@ impl WaitingForText {
         self.pending.finish(Err(failure));
     }
 
+    /// Ends the request with an answer that needs no model.
+    pub(super) fn answer(self, value: Value) {
+        drop(self.permit);
+        self.pending.finish(Ok(value));
+    }
+
     /// Tokenizes the prompt and queues it; `shape` turns the result into the reply. Not on the main thread.
-    pub(super) fn generate(
+    pub(super) fn encode_and_generate(
         self,
         prompt: Result<Vec<Segment>, EngineError>,
         shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
     ) {
-        let Self { served, pending, ticket, options, arrived, permit } = self;
-        let encoded = prompt.and_then(|segments| served.model.encode(&segments));
-        let constrained = encoded
-            .and_then(|tokens| Ok((tokens, options.form.as_ref().map(|form| served.constraint(form)).transpose()?)));
-        let (tokens, constraint) = match constrained {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                drop(permit);
-                return pending.finish(Err(error.into()));
-            }
+        match prompt.and_then(|segments| self.served.model.encode(&segments)) {
+            Ok(tokens) => self.generate(tokens, shape),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    /// Queues a prompt; `shape` turns the result into the reply. Not on the main thread.
+    pub(super) fn generate(self, prompt: Vec<u32>, shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static) {
+        let constraint = match self.options.form.as_ref().map(|form| self.served.constraint(form)).transpose() {
+            Ok(constraint) => constraint,
+            Err(error) => return self.fail(error.into()),
         };
-        ticket.prompt_tokens.store(count(tokens.len()), Ordering::Relaxed);
+        let Self { served, pending, ticket, options, arrived, permit } = self;
+        ticket.prompt_tokens.store(count(prompt.len()), Ordering::Relaxed);
         let model = Arc::clone(&served);
         let done = Box::new(move |result: Result<Generation, EngineError>| {
             pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
         });
-        served.generate(GenerateJob { prompt: tokens, options, constraint, ticket, arrived, permit, done });
+        served.generate(GenerateJob { prompt, options, constraint, ticket, arrived, permit, done });
     }
 }
 

@@ -28,7 +28,8 @@ impl Counter {
         self.add(1);
     }
 
-    fn add(&self, n: usize) {
+    /// Adds `n`.
+    pub fn add(&self, n: usize) {
         self.0.fetch_add(n as u64, Ordering::Relaxed);
     }
 
@@ -66,6 +67,8 @@ pub struct Metrics {
     pub cancelled: Counter,
     /// Requests that failed in any other way.
     pub errors: Counter,
+    /// Chunks that were found but not used, because their tokens were gone. Counted by the commands.
+    pub missing_chunks: Counter,
     times: Mutex<Times>,
     /// What [`Metrics::latencies`] last returned.
     seen: Mutex<Latencies>,

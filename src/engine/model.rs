@@ -280,18 +280,34 @@ impl Model {
     /// # Errors
     /// `INTERNAL` when llama.cpp throws, as it does for an unknown id.
     pub fn piece(&self, token: u32, text: &mut Vec<u8>) -> Result<(), EngineError> {
+        self.append(token, text, false)
+    }
+
+    /// Text of `tokens` with the names of special tokens, for people to read. An unknown id has none.
+    #[must_use]
+    pub fn show(&self, tokens: &[u32]) -> Vec<u8> {
+        let mut text = Vec::with_capacity(tokens.len() * 4);
+        for &token in tokens {
+            if let Err(error) = self.append(token, &mut text, true) {
+                log::warn!("a prompt is shown without token {token}: {error}");
+            }
+        }
+        text
+    }
+
+    fn append(&self, token: u32, text: &mut Vec<u8>, special: bool) -> Result<(), EngineError> {
         let mut buffer = [0_u8; 64];
         let id =
             i32::try_from(token).map_err(|_| EngineError::BadTokens(format!("token id {token} does not exist")))?;
         // SAFETY: the vocabulary lives as long as `self.llama`.
-        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut buffer, false) }?;
+        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut buffer, special) }?;
         if let Ok(written) = usize::try_from(written) {
             text.extend_from_slice(&buffer[..written]);
             return Ok(());
         }
         let mut large = vec![0_u8; usize::try_from(written.unsigned_abs()).unwrap_or_default()];
         // SAFETY: as above.
-        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut large, false) }?;
+        let written = unsafe { trampoline::token_to_piece(self.vocab_ptr(), id, &mut large, special) }?;
         text.extend_from_slice(large.get(..usize::try_from(written).unwrap_or_default()).unwrap_or_default());
         Ok(())
     }

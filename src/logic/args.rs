@@ -135,16 +135,23 @@ impl<'a> Args<'a> {
     /// As [`Args::required`]; [`ArgError::NotANumber`], also for NaN and infinity; [`ArgError::OutOfRange`].
     pub fn number(&mut self, option: &'static str, min: f32, max: f32) -> Result<f32, ArgError> {
         // Compared as f64, so that 1.00000001 is not rounded into the bounds first.
-        let (low, high) = (f64::from(min), f64::from(max));
+        self.double(option, min.into(), max.into()).map(|value| value as f32)
+    }
+
+    /// As [`Args::number`], with all its digits.
+    ///
+    /// # Errors
+    /// As [`Args::number`].
+    pub fn double(&mut self, option: &'static str, min: f64, max: f64) -> Result<f64, ArgError> {
         let value = std::str::from_utf8(self.required(option)?)
             .ok()
             .and_then(|text| text.parse::<f64>().ok())
             .filter(|value| value.is_finite());
         let value = value.ok_or(ArgError::NotANumber { option })?;
-        if value < low || value > high {
-            return Err(ArgError::OutOfRange { option, min: low, max: high });
+        if value < min || value > max {
+            return Err(ArgError::OutOfRange { option, min, max });
         }
-        Ok(value as f32)
+        Ok(value)
     }
 
     /// The next argument as one of `choices`, whose words `name` gives in upper case.

@@ -109,8 +109,34 @@ pub const K_MIN: u32 = 1;
 /// `K` of a search: chunks returned.
 pub const K_MAX: u32 = 200;
 
-/// Bytes of a text argument (prompt, query, text to embed).
+/// `EF` of a search: candidates kept at hand while the graph is walked.
+pub const EF_MIN: u32 = 1;
+/// `EF` of a search: all clients wait meanwhile, 1.4 ms with the default of `VSIM`, 100, and 14 to 19 ms with this one
+/// (100,000 vectors of 384 numbers, Q8, one core; ten times as much takes 0.1 s).
+pub const EF_MAX: u32 = 1000;
+/// `FILTER`, in bytes: some dozens of conditions, each of which is tried on every element that is looked at.
+pub const FILTER_MAX: usize = 1024;
+/// `FILTER-EF` of a search with a short `FILTER`: nodes whose neighbours are looked at before it gives up. All clients wait
+/// meanwhile, 20 to 30 ms when nearly nothing meets the filter; about 25,000 elements are tried (measured as [`EF_MAX`],
+/// where ten times as much took 0.2 s). `options::filter_effort` lowers it for longer ones.
+pub const FILTER_EFFORT_MAX: u32 = 1000;
+/// `FILTER-EF` of the longest: still 1000 elements.
+pub const FILTER_EFFORT_MIN: u32 = 50;
+/// `MINSCORE`: every chunk.
+pub const MINSCORE_MIN: f64 = 0.0;
+/// `MINSCORE`: only vectors of the query's very direction.
+pub const MINSCORE_MAX: f64 = 1.0;
+
+/// `BUDGET`, in tokens of the answering model.
+pub const BUDGET_MIN: u32 = 1;
+/// `BUDGET`, in tokens of the answering model: the largest context, see [`CTX_MAX`].
+pub const BUDGET_MAX: u32 = CTX_MAX;
+
+/// Bytes of a text argument (prompt, text to embed).
 pub const TEXT_MAX: usize = 8 << 20;
+/// Bytes of a query to an index: far more than any embedding model reads at once, and counted in some tenths of a second,
+/// so that what is too long is told with its number of tokens.
+pub const QUERY_MAX: usize = 1 << 20;
 /// Messages of one conversation: more than any model follows, and few enough for a template to go through.
 pub const MESSAGES_MAX: usize = 1024;
 /// Bytes of a document given to `INFER.INGEST`. All its chunks are written in one go, so that no reader sees half of it;

@@ -19,6 +19,7 @@ pub mod logprobs;
 pub mod options;
 pub mod packing;
 pub mod pair;
+pub mod passages;
 pub mod prefix;
 pub mod prompt;
 pub mod ranking;

@@ -131,29 +131,36 @@ fn push_template(segments: &mut Vec<Segment>, text: Option<&str>) {
 
 /// A piece of a document found for a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContextChunk {
-    /// What the model sees as its name; the line above the chunk.
+pub struct ContextPassage {
+    /// What the model sees as its name; the line above it.
     pub label: String,
-    /// Its text, as token ids without begin and end tokens.
-    pub tokens: Vec<u32>,
+    /// Its text, without begin and end tokens.
+    pub content: Vec<Segment>,
 }
 
-/// The conversation that asks `question` about `chunks`: the system message, then one user message
-/// with each chunk below its label, and the question last, where small models notice it best.
-/// Without chunks the user message is the question alone.
+/// What stands before the text of a passage: what parts it from the one before, and its label.
 #[must_use]
-pub fn rag_messages(system: &str, question: &str, chunks: Vec<ContextChunk>) -> Vec<Message> {
-    let mut content = Vec::with_capacity(2 * chunks.len() + 1);
-    let mut between = "";
-    for chunk in chunks {
-        content.push(Segment::Text(format!("{between}{}\n", chunk.label)));
-        content.push(Segment::Tokens(chunk.tokens));
-        between = "\n\n";
+pub fn heading(is_first: bool, label: &str) -> String {
+    let between = if is_first { "" } else { BETWEEN_PASSAGES };
+    format!("{between}{label}\n")
+}
+
+const BETWEEN_PASSAGES: &str = "\n\n";
+
+/// The conversation that asks `question` about `passages`: the system message, then one user message
+/// with each passage below its label, and the question last, where small models notice it best.
+/// Without passages the user message is the question alone.
+#[must_use]
+pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>) -> Vec<Message> {
+    let mut content = Vec::with_capacity(2 * passages.len() + 1);
+    for ContextPassage { label, content: mut text } in passages {
+        content.push(Segment::Text(heading(content.is_empty(), &label)));
+        content.append(&mut text);
     }
     content.push(Segment::Text(if content.is_empty() {
         question.to_owned()
     } else {
-        format!("{between}Question: {question}")
+        format!("{BETWEEN_PASSAGES}Question: {question}")
     }));
     let system = Message { role: Role::System, content: vec![Segment::Text(system.to_owned())] };
     let user = Message { role: Role::User, content };
@@ -177,8 +184,8 @@ mod tests {
         Message { role, content }
     }
 
-    fn chunk(label: &str, token: u32) -> ContextChunk {
-        ContextChunk { label: label.to_owned(), tokens: vec![token] }
+    fn passage(label: &str, token: u32) -> ContextPassage {
+        ContextPassage { label: label.to_owned(), content: vec![Segment::Tokens(vec![token])] }
     }
 
     #[test]
@@ -244,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn chunks_stand_below_their_labels_and_the_question_comes_last() {
-        let chunks = vec![chunk("[1] a.md", 7), chunk("[2] b.md", 8)];
-        let messages = rag_messages("be brief", "why?", chunks);
+    fn passages_stand_below_their_labels_and_the_question_comes_last() {
+        let passages = vec![passage("[1] a.md", 7), passage("[2] b.md", 8)];
+        let messages = rag_messages("be brief", "why?", passages);
         let user = vec![
             text("[1] a.md\n"),
             Segment::Tokens(vec![7]),
@@ -259,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn without_chunks_the_question_stands_alone() {
+    fn without_passages_the_question_stands_alone() {
         let messages = rag_messages(DEFAULT_RAG_SYSTEM, "why?", vec![]);
         assert_eq!(messages[1].content, [text("why?")]);
     }

@@ -15,6 +15,7 @@ use redis_module::Context;
 use super::call::call;
 use super::keyspace::{Keyspace, Reply};
 use super::reply::Failure;
+use crate::logic::options::filter_effort;
 use crate::logic::vector::to_fp32;
 
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
@@ -23,10 +24,7 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 static NO_WITHATTRIBS: AtomicBool = AtomicBool::new(false);
 
 /// True of every element with the attributes of a chunk.
-const NOT_HIDDEN: &[u8] = b".chunk >= 0";
-
-/// Elements that a filtered search looks at before it gives up: some milliseconds.
-const FILTER_EFFORT: &[u8] = b"10000";
+const NOT_HIDDEN: &str = ".chunk >= 0";
 
 /// One element found by [`similar`].
 #[derive(Debug, Clone, PartialEq)]
@@ -80,25 +78,52 @@ pub fn require(ctx: &Context) -> Result<(), Failure> {
     Err(Failure::new("NOVECTORSETS", "this server has no vector sets; run the module in Redis 8.0 or newer"))
 }
 
-/// The `k` elements of the set at `key` that are most similar to `query` and not hidden, best first. No key, no hits.
+/// What [`similar`] looks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Elements like this one; of the set's dimension.
+    pub vector: &'a [f32],
+    /// At most so many.
+    pub count: u32,
+    /// Candidates kept at hand; `None` for Redis' default.
+    pub ef: Option<u32>,
+    /// An expression that the attributes must meet. It must not hold a NUL, at which Redis would end it.
+    pub filter: Option<&'a str>,
+}
+
+/// The elements of the set at `key` that are most similar and not hidden, best first. No key, no hits, whatever the
+/// filter.
 ///
 /// # Errors
-/// `MISMATCH` if the set holds vectors of another dimension, `WRONGTYPE`, `NOPERM`, or what Redis says.
-pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], query: &[f32], k: u32) -> Result<Vec<Hit>, Failure> {
-    check_finite(query)?;
-    if k == 0 {
+/// `MISMATCH` if the set holds vectors of another dimension, `WRONGTYPE`, `NOPERM`, `ERR` if the filter does not parse, or
+/// what Redis says.
+pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Result<Vec<Hit>, Failure> {
+    check_finite(wanted.vector)?;
+    if wanted.count == 0 {
         return Ok(Vec::new());
     }
-    let blob = to_fp32(query);
-    let count = k.to_string();
-    let args: [&[u8]; 7] = [key, b"FP32", &blob, b"COUNT", count.as_bytes(), b"NOTHREAD", b"WITHSCORES"];
+    let (blob, count) = (to_fp32(wanted.vector), wanted.count.to_string());
+    let ef = wanted.ef.map(|ef| ef.to_string());
+    let mut args: Vec<&[u8]> = vec![key, b"FP32", &blob, b"COUNT", count.as_bytes(), b"NOTHREAD", b"WITHSCORES"];
+    if let Some(ef) = &ef {
+        args.extend([b"EF".as_slice(), ef.as_bytes()]);
+    }
+    // Hidden elements have no attributes, and what has none meets no filter.
+    if let Some(filter) = wanted.filter {
+        return search_filtered(keyspace, &args, filter);
+    }
     let found = search(keyspace, &args)?;
     if found.iter().all(|hit| hit.attributes.is_some()) {
         return Ok(found);
     }
     // Asked again, because the filter costs something for each element that is looked at.
-    let filter: [&[u8]; 4] = [b"FILTER", NOT_HIDDEN, b"FILTER-EF", FILTER_EFFORT];
-    search(keyspace, &[args.as_slice(), &filter].concat())
+    search_filtered(keyspace, &args, NOT_HIDDEN)
+}
+
+fn search_filtered(keyspace: &Keyspace<'_>, args: &[&[u8]], filter: &str) -> Result<Vec<Hit>, Failure> {
+    let effort = filter_effort(filter).to_string();
+    let filter: [&[u8]; 4] = [b"FILTER", filter.as_bytes(), b"FILTER-EF", effort.as_bytes()];
+    search(keyspace, &[args, &filter].concat())
 }
 
 /// VSIM with the attributes of what it finds.

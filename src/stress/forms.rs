@@ -41,6 +41,18 @@ const GENERATION: &[&str] = &[
     "JSONSCHEMA {",
 ];
 
+const SELECTION: &[&str] = &[
+    "K $some",
+    "K 200",
+    "EF $many",
+    "MINSCORE $fraction",
+    "FILTER .chunk>=0",
+    "FILTER .path=='p1'||.chunk%2==1",
+    "FILTER .nothing",
+    "FILTER (.chunk",
+    "FILTER $text",
+];
+
 pub(crate) const FORMS: &[Form] = &[
     form(1, "INFER.LOAD chat $path", &[]),
     form(1, "INFER.LOAD embed $path", &[]),
@@ -99,9 +111,13 @@ pub(crate) const FORMS: &[Form] = &[
     ),
     form(10, "INFER.FORGET $index $document", &[]),
     form(5, "INFER.INDEXINFO $index", &[]),
-    form(40, "INFER.SEARCH $index $text", &["K $few", "WITHTEXT"]),
+    form(40, "INFER.SEARCH $index $text", &[]),
+    form(30, "INFER.SEARCH $index $text WITHTEXT WITHATTRS", SELECTION),
     form(30, "INFER.RAG $index $text MAXTOKENS $few", GENERATION),
-    form(10, "INFER.RAG $index $text MAXTOKENS $few K $few SYSTEM $text WITHSOURCES", GENERATION),
+    form(10, "INFER.RAG $index $text MAXTOKENS $few K $few SYSTEM $text WITHSOURCES WITHPROMPT", GENERATION),
+    form(20, "INFER.RAG $index $text MAXTOKENS $few WITHSOURCES WITHSTATS", SELECTION),
+    form(10, "INFER.RAG $index $text MAXTOKENS $few BUDGET $many WITHSOURCES WITHPROMPT WITHSTATS", SELECTION),
+    form(5, "INFER.RAG $index $text MAXTOKENS $many BUDGET AUTO WITHSOURCES", SELECTION),
     form(10, "INFER.PS", &[]),
     form(10, "INFER.CANCEL $id", &[]),
     // What else goes on in a server. No VREM, which crashes Redis (issue 15424), and no KEYS of other tests.

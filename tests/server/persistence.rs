@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, eventually, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, eventually, field, text};
 
 /// Commands that leave every kind of key: written, kept, changed and removed chunks, and a key that expires.
 fn write_everything(client: &mut Client) {
@@ -86,7 +86,11 @@ fn a_replica_refuses_what_writes_and_serves_what_reads() {
         reader.refused(&command, "READONLY", "");
     }
     assert_eq!(array(&reader.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 2);
-    reader.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
+    let narrow = ["K", "1", "FILTER", ".chunk == 1", "EF", "200", "MINSCORE", "0.1"];
+    assert_eq!(array(&reader.ok(&cmd!["INFER.SEARCH", "docs", "the cat", &narrow, "WITHTEXT", "WITHATTRS"])).len(), 1);
+    let detail = ["BUDGET", "AUTO", "WITHSOURCES", "WITHPROMPT", "WITHSTATS", "MAXTOKENS", "2"];
+    let answer = reader.ok(&cmd!["INFER.RAG", "docs", "the cat", &narrow, &detail]);
+    assert_eq!(array(field(&answer, "sources")).len(), 1);
     reader.ok(&cmd!["INFER.GENERATE", "chat", 1, "k", "MAXTOKENS", 2]);
 }
 

@@ -1,8 +1,8 @@
-//! INFER.RAG.
+//! INFER.RAG: the answer and the prompt.
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, field, float, int, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, field, int, text};
 
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
@@ -18,31 +18,6 @@ fn an_answer_is_text_unless_more_is_asked_for() {
     let (_server, mut client) = indexed();
     let reply = client.ok(&cmd!["INFER.RAG", "docs", "what is the capital of france", "MAXTOKENS", 8, "TEMP", 0]);
     assert!(matches!(&reply, Value::BulkString(text) if !text.is_empty()), "{reply:?}");
-}
-
-#[test]
-fn withsources_names_the_chunks_best_first() {
-    let (server, mut client) = indexed();
-    let command = cmd!["INFER.RAG", "docs", "what is the capital of france", "WITHSOURCES", "K", 2, "MAXTOKENS", 8];
-    for client in [&mut client, &mut server.client()] {
-        let reply = client.ok(&command);
-        assert!(!text(field(&reply, "text")).is_empty());
-        let [first, second] = array(field(&reply, "sources")) else { panic!("not two sources: {reply:?}") };
-        assert_eq!(text(field(first, "path")), "france.txt");
-        assert_eq!(text(field(first, "id")), "france.txt:chunk_0");
-        assert_eq!(int(field(first, "chunk")), 0);
-        assert_eq!(field(first, "lines"), &Value::Array(vec![Value::Int(3), Value::Int(3)]));
-        assert_eq!(text(field(second, "path")), "animals.txt");
-        assert!(float(field(first, "score")) > float(field(second, "score")));
-    }
-}
-
-#[test]
-fn the_reply_with_sources_is_a_map_in_resp3_and_a_flat_array_in_resp2() {
-    let (server, mut client) = indexed();
-    let command = cmd!["INFER.RAG", "docs", "the dog", "WITHSOURCES", "MAXTOKENS", 2];
-    assert!(matches!(client.ok(&command), Value::Map(fields) if fields.len() == 2));
-    assert!(matches!(server.client().ok(&command), Value::Array(flat) if flat.len() == 4));
 }
 
 #[test]
@@ -77,20 +52,11 @@ fn system_replaces_the_default_instruction() {
 }
 
 #[test]
-fn an_index_without_documents_is_answered_without_sources() {
-    let server = Server::with(&[CHAT, EMBED]);
-    let mut client = server.resp3();
-    client.ok(&cmd!["INFER.INDEX", "empty", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
-    let reply = client.ok(&cmd!["INFER.RAG", "empty", "the dog", "WITHSOURCES", "MAXTOKENS", 4]);
-    assert_eq!(field(&reply, "sources"), &Value::Array(Vec::new()));
-    assert!(!text(field(&reply, "text")).is_empty());
-}
-
-#[test]
 fn chunks_that_do_not_fit_into_the_context_are_refused_with_both_numbers() {
     let (_server, mut client) = indexed();
     let command = cmd!["INFER.RAG", "docs", "the dog", "MAXTOKENS", 2048];
-    let refusal = client.refused(&command, "CTXLIMIT", "MAXTOKENS is 2048");
+    let refusal = client.refused(&command, "CTXLIMIT", "with 2 chunks has");
+    assert!(refusal.text.contains("MAXTOKENS is 2048"), "{}", refusal.text);
     assert!(refusal.text.contains("holds 2048"), "{}", refusal.text);
 }
 
@@ -102,4 +68,18 @@ fn special_tokens_in_a_document_or_question_stay_text() {
     let special = int(field(&client.ok(&command("the dog<|im_end|>")), "prompt_tokens"));
     // "en" is one token of this vocabulary, the rest single characters. A special token would be one in all.
     assert_eq!(special - plain, 9);
+}
+
+#[test]
+fn withprompt_gives_the_prompt_with_its_special_tokens() {
+    let (server, mut client) = indexed();
+    let command = cmd!["INFER.RAG", "docs", "the dog", "WITHPROMPT", "WITHSTATS", "MAXTOKENS", 2, "SYSTEM", "be brief"];
+    for client in [&mut client, &mut server.client()] {
+        let reply = client.ok(&command);
+        let prompt = text(field(&reply, "prompt"));
+        let expected = "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nanimals.txt lines 1-1\n\
+            the cat and the dog\n\nfrance.txt lines 3-3\nparis is the capital of france\n\nQuestion: the dog<|im_end|>\n\
+            <|im_start|>assistant\n";
+        assert_eq!(prompt, expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! `INFER.INDEX`, `INFER.INDEXINFO`, `INFER.INGEST`, `INFER.FORGET`, `INFER.SEARCH`.
+//! `INFER.INDEX`, `INFER.INDEXINFO`, `INFER.INGEST`, `INFER.FORGET`.
 
 use crate::logic::args::{ArgError, Args, utf8};
 use crate::logic::attributes::UserAttributes;
@@ -166,43 +166,6 @@ fn document_path<'a>(args: &mut Args<'a>) -> Result<&'a str, ArgError> {
     Ok(path)
 }
 
-/// `INFER.SEARCH index query [K n] [WITHTEXT]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Search<'a> {
-    /// The index.
-    pub index: &'a str,
-    /// What to look for; not empty.
-    pub query: &'a str,
-    /// `K`: most chunks to answer.
-    pub k: u32,
-    /// `WITHTEXT`: with the text of the chunks.
-    pub with_text: bool,
-}
-
-impl<'a> Search<'a> {
-    /// Parses the arguments after the command's name.
-    ///
-    /// # Errors
-    /// See [`ArgError`].
-    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
-        let mut args = Args::new("INFER.SEARCH", args);
-        let mut parsed = Self {
-            index: args.name("index name")?,
-            query: args.non_empty_text("query")?,
-            k: limits::K_DEFAULT,
-            with_text: false,
-        };
-        while let Some(option) = args.option()? {
-            match option.as_str() {
-                "K" => parsed.k = args.integer("K", limits::K_MIN, limits::K_MAX)?,
-                "WITHTEXT" => parsed.with_text = true,
-                _ => return Err(option.unknown()),
-            }
-        }
-        Ok(parsed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_words;
@@ -310,18 +273,5 @@ mod tests {
         });
         let error = with_words("docs x", |args| IndexName::parse("INFER.INDEXINFO", args).map(|_| ())).unwrap_err();
         assert_eq!(error, ArgError::WrongArity { command: "INFER.INDEXINFO" });
-    }
-
-    #[test]
-    fn a_search_has_a_query_and_returns_five_unless_told() {
-        with_words("docs question", |args| {
-            assert_eq!(Search::parse(args), Ok(Search { index: "docs", query: "question", k: 5, with_text: false }));
-        });
-        with_words("docs question WITHTEXT k 200", |args| {
-            assert_eq!(Search::parse(args), Ok(Search { index: "docs", query: "question", k: 200, with_text: true }));
-        });
-        for (line, text) in [("docs ''", "query must not be empty"), ("docs q K 201", "K must be from 1 to 200")] {
-            assert_eq!(with_words(line, |args| Search::parse(args).map(|_| ())).unwrap_err().to_string(), text);
-        }
     }
 }

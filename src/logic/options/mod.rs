@@ -9,6 +9,7 @@ mod index;
 mod load;
 mod rag;
 mod rerank;
+mod search;
 mod startup;
 mod tokens;
 
@@ -16,10 +17,11 @@ pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
-pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Search};
+pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant};
 pub use load::{KvType, LoadOptions, ModelKind, ModelName, Pooling, Unload};
-pub use rag::Rag;
+pub use rag::{Budget, Rag};
 pub use rerank::Rerank;
+pub use search::{Search, Selection, filter_effort};
 pub use startup::models_at_start;
 pub use tokens::{Detokenize, Tokenize, TokenizeStore};
 
@@ -52,14 +54,14 @@ mod tests {
         |args| CreateIndex::parse(args).map(|_| ()),
         |args| Ingest::parse(args).map(|_| ()),
         |args| Forget::parse(args).map(|_| ()),
-        |args| Search::parse(args).map(|_| ()),
+        |args| Search::parse(args).map(drop),
         |args| Rag::parse(args).map(drop),
         |args| Chat::parse(args).map(drop),
         |args| Rerank::parse(args).map(drop),
     ];
 
     /// Where the names of all options and of their values stand.
-    const PARSERS: [&str; 8] = [
+    const PARSERS: [&str; 9] = [
         include_str!("chat.rs"),
         include_str!("embed.rs"),
         include_str!("generate.rs"),
@@ -67,6 +69,7 @@ mod tests {
         include_str!("load.rs"),
         include_str!("rag.rs"),
         include_str!("rerank.rs"),
+        include_str!("search.rs"),
         include_str!("tokens.rs"),
     ];
 

@@ -1,0 +1,132 @@
+//! The prompt of `INFER.RAG`: which of the found chunks go into it, and what the client is told of them.
+
+use crate::engine::{EngineError, Served, Special};
+use crate::logic::options::Budget;
+use crate::logic::passages::{Found, Passage, Passages, Vocabulary};
+use crate::logic::prompt::rag_messages;
+use crate::redis_api::reply::{Failure, Value};
+
+/// What is asked, and how much room the chunks have.
+#[derive(Debug)]
+pub(super) struct PromptPlan {
+    pub system: String,
+    pub question: String,
+    pub budget: Budget,
+    /// Of the answer.
+    pub max_tokens: usize,
+}
+
+/// A prompt with chunks in it.
+#[derive(Debug)]
+pub(super) struct RagPrompt {
+    pub tokens: Vec<u32>,
+    passages: Vec<Passage>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A chunk for which there was no room.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    /// Its place among the found ones.
+    place: usize,
+    /// What it would have taken.
+    tokens: usize,
+}
+
+impl PromptPlan {
+    /// The prompt with the best of `found`, which are at least one.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` with the numbers when not one chunk fits into the budget, or when the prompt does not fit into the
+    /// context; `BADTOKENS`.
+    pub(super) fn prompt(&self, served: &Served, found: &[Found]) -> Result<RagPrompt, Failure> {
+        let model = &served.model;
+        found.iter().try_for_each(|chunk| model.check_tokens(&chunk.tokens))?;
+        let piece = |token| {
+            let mut bytes = Vec::new();
+            // Fails for ids outside the vocabulary alone, which are ruled out by now.
+            if let Err(error) = model.piece(token, &mut bytes) {
+                log::error!("INFER.RAG: {error}");
+            }
+            bytes
+        };
+        // A text that cannot be tokenized fails once more, and for good, when the prompt is.
+        let count = |text: &str| model.tokenize(text, Special::None).map_or(0, |tokens| tokens.len());
+        let mut passages = Passages::new(found, Vocabulary { piece: &piece, count: &count });
+        let best = self.room(served, &mut passages, found.len())?.map_or(found.len(), |room| passages.fitting(room));
+        let chosen = passages.of(best);
+        let tokens = self.encode(served, &chosen)?;
+        let context = served.context as usize;
+        if tokens.len() + self.max_tokens > context {
+            let (prompt, max, name) = (tokens.len(), self.max_tokens, &model.name);
+            return Err(Failure::new(
+                "CTXLIMIT",
+                format!(
+                    "the prompt with {best} chunks has {prompt} tokens and MAXTOKENS is {max}, but the context of model \
+                     '{name}' holds {context}; add BUDGET AUTO, lower K or MAXTOKENS, or load the model with a larger CTX"
+                ),
+            ));
+        }
+        let left_out = (best..found.len()).map(|place| LeftOut { place, tokens: passages.tokens_alone(place) });
+        Ok(RagPrompt { tokens, left_out: left_out.collect(), passages: chosen })
+    }
+
+    /// Tokens that the chunks may take, which is enough for the best one; `None` for any number.
+    fn room(&self, served: &Served, passages: &mut Passages<'_>, all: usize) -> Result<Option<usize>, Failure> {
+        let (room, what) = match self.budget {
+            Budget::All => return Ok(None),
+            Budget::Tokens(budget) => (budget as usize, "BUDGET is"),
+            Budget::Auto => {
+                let whole = self.encode(served, &passages.of(all))?.len();
+                let around = whole.saturating_sub(passages.tokens(all));
+                let room = (served.context as usize).saturating_sub(self.max_tokens + around);
+                (room, "the room for chunks beside question and MAXTOKENS is")
+            }
+        };
+        let least = passages.tokens(1);
+        if least > room {
+            return Err(Failure::new(
+                "CTXLIMIT",
+                format!("{what} {room} tokens, but the best chunk takes {least}; nothing would be left to answer from"),
+            ));
+        }
+        Ok(Some(room))
+    }
+
+    fn encode(&self, served: &Served, passages: &[Passage]) -> Result<Vec<u32>, EngineError> {
+        let passages = passages.iter().map(|passage| passage.text.clone()).collect();
+        let prompt = served.model.chat_prompt(&rag_messages(&self.system, &self.question, passages))?;
+        served.model.encode(&prompt)
+    }
+}
+
+impl RagPrompt {
+    /// What `WITHSOURCES` tells: the passages of the prompt, then the chunks that were left out; best first.
+    pub(super) fn sources(&self, found: &[Found]) -> Vec<Value> {
+        let used = self.passages.iter().filter_map(|passage| {
+            let best = found.get(*passage.chunks.iter().min()?)?;
+            let chunks = passage.chunks.iter().filter_map(|&place| found.get(place));
+            let chunks = chunks.map(|chunk| Value::from(chunk.attributes.chunk)).collect();
+            Some(source(best, chunks, passage.lines, passage.tokens, true))
+        });
+        let left_out = self.left_out.iter().filter_map(|&LeftOut { place, tokens }| {
+            let chunk = found.get(place)?;
+            let attributes = &chunk.attributes;
+            Some(source(chunk, vec![Value::from(attributes.chunk)], chunk.lines(), tokens, false))
+        });
+        used.chain(left_out).collect()
+    }
+}
+
+/// `best` is the best chunk of the source.
+fn source(best: &Found, chunks: Vec<Value>, (first, last): (u32, u32), tokens: usize, used: bool) -> Value {
+    Value::Map(vec![
+        ("id", Value::from(best.id.as_str())),
+        ("path", Value::from(best.attributes.path.as_str())),
+        ("chunks", Value::Array(chunks)),
+        ("lines", Value::Array(vec![Value::from(first), Value::from(last)])),
+        ("score", Value::Double(best.score)),
+        ("tokens", Value::from(tokens)),
+        ("used", Value::from(u32::from(used))),
+    ])
+}
