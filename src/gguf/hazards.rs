@@ -14,14 +14,19 @@ fn unusable(text: impl Into<String>) -> GgufError {
 
 /// Refuses a header that llama.cpp would abort on.
 pub(crate) fn check(header: &Header, vocabulary: &Vocabulary) -> Result<(), GgufError> {
+    if header.get_str("general.type") == Some("adapter") {
+        return Err(unusable("it is a LoRA adapter; give it to INFER.LOAD as LORA, behind the model that it changes"));
+    }
     let architecture = header.architecture().ok_or_else(|| unusable("general.architecture is missing"))?;
     layers(header)?;
+    context(header)?;
     // llama-model.cpp, load_hparams: these two drop the experts of models that have at most one.
     if !architecture.starts_with("hunyuan") {
         experts(header)?;
     }
     rope(header)?;
     epsilons(header)?;
+    numbers(header)?;
     pooling(header)?;
     head(header)?;
     tokenizer(header, vocabulary)
@@ -38,6 +43,30 @@ fn layers(header: &Header) -> Result<(), GgufError> {
     }
     if header.arch_u32("nextn_predict_layers").unwrap_or(0) > layers {
         return Err(unusable("nextn_predict_layers is larger than block_count"));
+    }
+    Ok(())
+}
+
+/// llama-cpp-2, model.rs: n_ctx_train panics on what does not fit a signed 32-bit number.
+fn context(header: &Header) -> Result<(), GgufError> {
+    match header.arch_u32("context_length") {
+        Some(length) if i32::try_from(length).is_err() => {
+            Err(unusable(format!("it claims a context of {length} tokens")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Settings of the architecture that are no numbers, and bases of powers that make none: the logits would be no numbers
+/// either.
+fn numbers(header: &Header) -> Result<(), GgufError> {
+    let prefix = format!("{}.", header.architecture().unwrap_or_default());
+    for (key, value) in &header.metadata {
+        let (Some(name), Some(number)) = (key.strip_prefix(&prefix), value.as_f64()) else { continue };
+        let is_base = name.starts_with("rope.freq_base");
+        if !number.is_finite() || (is_base && number <= 0.0) {
+            return Err(unusable(format!("{} is {number}", quoted(name.as_bytes()))));
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod command_table;
 mod contexts;
 mod cpus;
 mod cross_encoder;
+mod damaged;
 mod default_model;
 mod details;
 mod documents;

@@ -54,6 +54,29 @@ fn an_epsilon_that_is_negative_or_no_number_is_refused() {
 }
 
 #[test]
+fn a_context_that_is_no_signed_number_is_refused() {
+    for length in [1 << 31, u32::MAX] {
+        let refusal = minimal(0, 1).u32_pair("llama.context_length", length).refusal();
+        assert!(refusal.contains(&format!("a context of {length} tokens")), "{refusal}");
+    }
+    assert!(minimal(0, 1).u32_pair("llama.context_length", i32::MAX as u32).check().is_ok());
+}
+
+#[test]
+fn settings_that_are_no_numbers_and_bases_that_make_none_are_refused() {
+    let with = |key: &str, value: f32| minimal(0, 1).text(key).u32(6).add(&value.to_le_bytes());
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert!(with("llama.rope.scaling.factor", value).refusal().contains("rope.scaling.factor' is"));
+    }
+    for base in [0.0, -1.0] {
+        assert!(with("llama.rope.freq_base", base).refusal().contains("'rope.freq_base' is"));
+        assert!(with("llama.rope.freq_base_swa", base).refusal().contains("'rope.freq_base_swa' is"));
+    }
+    assert!(with("llama.rope.freq_base", 1e11).check().is_ok());
+    assert!(with("general.something", f32::NAN).check().is_ok());
+}
+
+#[test]
 fn an_unknown_pooling_is_refused() {
     let refusal = minimal(0, 1).u32_pair("llama.pooling_type", 5).refusal();
     assert!(refusal.contains("unknown pooling type 5"), "{refusal}");
