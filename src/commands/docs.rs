@@ -120,6 +120,7 @@ pub const COMMANDS: &[Command] = &[
             )
             .after(c"POOLING")
             .optional(),
+            Argument::block(c"lora", &[Argument::text(c"path"), Argument::double(c"scale")]).after(c"LORA").optional(),
             Argument::word(c"no-mmap", c"NOMMAP").optional(),
             Argument::word(c"mlock", c"MLOCK").optional(),
             Argument::word(c"default", c"DEFAULT").optional(),

@@ -33,7 +33,7 @@ fn models(writer: &mut Writer, engine: &Engine) {
     writer.number(c"models_loaded", loaded as u64);
     writer.number(c"models_loading", (models.len() - loaded - failed) as u64);
     writer.number(c"models_failed", failed as u64);
-    writer.number(c"weights_bytes", ready().map(|served| served.model.facts.size_bytes).sum());
+    writer.number(c"weights_bytes", ready().map(|served| served.memory().weights).sum());
     writer.number(c"kv_bytes", ready().map(|served| served.memory().kv).sum());
     writer.number(c"compute_bytes", ready().map(|served| served.memory().compute).sum());
     writer.number(c"estimated_bytes", engine.reserved_bytes());
@@ -55,7 +55,7 @@ fn models(writer: &mut Writer, engine: &Engine) {
                 ("threads", served.layout.threads.to_string()),
                 ("context", served.context.to_string()),
                 ("requests", served.requests().to_string()),
-                ("weights_bytes", served.model.facts.size_bytes.to_string()),
+                ("weights_bytes", served.memory().weights.to_string()),
                 ("kv_bytes", served.memory().kv.to_string()),
                 ("compute_bytes", served.memory().compute.to_string()),
                 ("estimated_bytes", served.estimate().total().to_string()),

@@ -11,7 +11,8 @@ use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.LOAD path | INFER.LOAD name path [TYPE AUTO|GENERATE|EMBED|RERANK] [CTX n] [PARALLEL n] [WORKERS n|AUTO]
-[THREADS n|AUTO] [KVTYPE F16|Q8_0] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [NOMMAP] [MLOCK] [DEFAULT] [ASYNC] */
+[THREADS n|AUTO] [KVTYPE F16|Q8_0] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [LORA path scale] [NOMMAP] [MLOCK] [DEFAULT]
+[ASYNC] */
 /// Loads a GGUF file; the client waits until the model can be used, other clients do not. With ASYNC it does not wait
 /// either, and INFER.MODELS tells how the load goes.
 pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
@@ -33,6 +34,7 @@ pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 
 /* INFER.UNLOAD name [FORCE] */
 /// Takes a model out of service; answers when its requests are answered and its memory is free. FORCE ends the requests.
+/// A load that is under way ends early, and its client gets CANCELLED.
 pub fn unload(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let Unload { name, force } = Unload::parse(args)?;
     refuse_blocking(ctx, "INFER.UNLOAD")?;

@@ -46,6 +46,10 @@ fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static 
         ("state", Value::from(state)),
         ("path", Value::from(options.path.as_str())),
     ];
+    if let Some(lora) = &options.lora {
+        fields.push(("lora", Value::from(lora.path.as_str())));
+        fields.push(("lora_scale", Value::Double(lora.scale.into())));
+    }
     match listing {
         Listing::Loading(load) => {
             fields.push(("progress", Value::from(load.percent())));

@@ -1,13 +1,17 @@
 //! The models by name, and which of them answer to `*`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::error::EngineError;
 use super::model::Purpose;
 use super::served::Served;
+use super::stop::Stop;
 use crate::logic::args::DEFAULT_MODEL;
 use crate::logic::options::LoadOptions;
 
@@ -31,14 +35,31 @@ pub struct Load {
     pub since: Instant,
     /// Bytes that it and all other models may take together; 0 for any number.
     pub max_memory: u64,
+    /// Set when it must end; later the flag of the model that came of it.
+    pub(super) stop: Stop,
     percent: AtomicU32,
+    /// Whether its turn has come.
+    begun: AtomicBool,
+    /// Closed when it has ended and all its memory is free.
+    ended: Receiver<Infallible>,
 }
+
+/// Held by whoever loads; dropped when the load has ended.
+pub(super) type Underway = Sender<Infallible>;
 
 impl Load {
     /// How much of the weights has been read, in percent.
     #[must_use]
     pub fn percent(&self) -> u32 {
         self.percent.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the end of a load that was cancelled; one whose turn has not come has nothing to end.
+    pub(super) fn wait(&self) {
+        if self.begun.load(Ordering::Acquire) {
+            // Nothing is ever sent.
+            let _ = self.ended.recv();
+        }
     }
 
     /// Notes that a `share` of the weights, 0 to 1, has been read.
@@ -70,13 +91,56 @@ impl Catalogue {
     ///
     /// # Errors
     /// `ERR` when it is taken.
-    pub(super) fn reserve(&mut self, options: LoadOptions, max_memory: u64) -> Result<Arc<Load>, EngineError> {
+    pub(super) fn reserve(
+        &mut self,
+        options: LoadOptions,
+        max_memory: u64,
+        stop: Stop,
+    ) -> Result<(Arc<Load>, Underway), EngineError> {
         if matches!(self.models.get(&options.name), Some(Listing::Loading(_) | Listing::Ready(_))) {
             return Err(EngineError::NameTaken(options.name));
         }
-        let load = Arc::new(Load { options, since: Instant::now(), max_memory, percent: AtomicU32::new(0) });
+        let (underway, ended) = bounded(0);
+        let load = Arc::new(Load {
+            options,
+            since: Instant::now(),
+            max_memory,
+            stop,
+            percent: AtomicU32::new(0),
+            begun: AtomicBool::new(false),
+            ended,
+        });
         self.models.insert(load.options.name.clone(), Listing::Loading(Arc::clone(&load)));
-        Ok(load)
+        Ok((load, underway))
+    }
+
+    /// Notes that the turn of a load has come.
+    ///
+    /// # Errors
+    /// `CANCELLED` when it must not begin any more.
+    pub(super) fn begin(&self, load: &Load) -> Result<(), EngineError> {
+        if let Some(reason) = load.stop.reason() {
+            return Err(EngineError::Cancelled(reason));
+        }
+        load.begun.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Orders a load to end, and frees its name; [`Load::wait`] waits for its memory.
+    pub(super) fn cancel(&mut self, name: &str) -> Option<Arc<Load>> {
+        let Some(Listing::Loading(load)) = self.models.get(name) else { return None };
+        let load = Arc::clone(load);
+        load.stop.end_model();
+        self.models.remove(name);
+        Some(load)
+    }
+
+    /// Forgets a load that came to nothing. Another model may have its name already.
+    pub(super) fn forget(&mut self, load: &Arc<Load>) {
+        let name = &load.options.name;
+        if matches!(self.models.get(name), Some(Listing::Loading(listed)) if Arc::ptr_eq(listed, load)) {
+            self.models.remove(name);
+        }
     }
 
     /// Keeps the reason why a model could not be loaded, for those who ask for it.

@@ -154,6 +154,10 @@ impl Context {
                 spec.sequences, spec.context, model.name
             )));
         };
+        if let Some(adapter) = model.adapter() {
+            // SAFETY: the context was made for this model just now.
+            unsafe { adapter.apply(ptr) };
+        }
         model.note_buffers(llama_log::take_sizes());
         Ok(Self { ptr, abort, spec, model, share })
     }
@@ -188,7 +192,7 @@ impl Context {
     /// Runs the model over `batch`, when there are CPUs for it.
     ///
     /// # Errors
-    /// `INTERNAL` when the batch breaks a bound or llama.cpp refuses it.
+    /// `INTERNAL` when the batch breaks a bound or llama.cpp refuses it; `NOMODEL` when the model's file has changed.
     pub(super) fn decode(&mut self, batch: &mut Batch) -> Result<Decoded, EngineError> {
         let count = batch.len();
         let capacity = self.spec.batch as usize;
@@ -210,6 +214,7 @@ impl Context {
             logits: batch.outputs.as_mut_ptr(),
         };
         let _turn = self.share.take();
+        self.model.check_files()?;
         let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.

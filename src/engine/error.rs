@@ -21,6 +21,16 @@ pub enum EngineError {
         /// Why not.
         reason: String,
     },
+    /// Somebody has written into the file of a loaded model.
+    #[error(
+        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({path}); INFER.UNLOAD it, then INFER.LOAD it again (with NOMMAP changes do not matter)"
+    )]
+    FileChanged {
+        /// Name of the model.
+        name: String,
+        /// The file.
+        path: String,
+    },
     /// The model is still being loaded.
     #[error("model '{0}' is still loading; INFER.MODELS shows its state")]
     ModelLoading(String),
@@ -167,7 +177,7 @@ impl EngineError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } => "NOMODEL",
+            Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } | Self::FileChanged { .. } => "NOMODEL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } => "QUEUEFULL",

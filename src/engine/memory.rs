@@ -8,6 +8,7 @@ use redis_infer_gguf::{Header, Value};
 use super::error::EngineError;
 use super::model::Purpose;
 use super::served::{self, Layout};
+use super::source::Checked;
 use crate::logic::limits;
 use crate::logic::options::{KvType, LoadOptions};
 
@@ -33,10 +34,16 @@ impl MemoryUse {
     }
 }
 
-/// What loading this file with these options will take. The weights and the cache of common architectures are exact;
+/// What loading these files with these options will take. The weights and the cache of common architectures are exact;
 /// where layers keep less than all tokens (sliding windows, recurrent state) the cache is an upper bound; the compute
 /// buffers are the largest tensors of a step, a guess.
-pub(super) fn estimate(header: &Header, purpose: Purpose, options: &LoadOptions, layout: Layout) -> MemoryUse {
+pub(super) fn estimate(file: &Checked, options: &LoadOptions, layout: Layout) -> MemoryUse {
+    let adapter = file.adapter.as_ref().map_or(0, |adapter| adapter.bytes);
+    let model = estimate_model(&file.header, file.purpose, options, layout);
+    MemoryUse { weights: model.weights.saturating_add(adapter), ..model }
+}
+
+fn estimate_model(header: &Header, purpose: Purpose, options: &LoadOptions, layout: Layout) -> MemoryUse {
     let number = |key| u64::from(header.arch_u32(key).unwrap_or(0));
     let layers = number("block_count").min(512);
     let (width, heads) = (number("embedding_length"), largest(header, "attention.head_count").max(1));
@@ -234,6 +241,6 @@ mod tests {
         }
         let options = LoadOptions::new("m", "p");
         let layout = Layout { workers: 256, threads: 1 };
-        assert_eq!(estimate(&header, Purpose::Generation, &options, layout).total(), u64::MAX);
+        assert_eq!(estimate_model(&header, Purpose::Generation, &options, layout).total(), u64::MAX);
     }
 }

@@ -20,6 +20,8 @@
 //!   the batch has it set.
 //! - *A model is unloaded while requests come in.* The name disappears first; its queue is closed when no request has a
 //!   place any more, also none that is still at a desk. The weights go with the last holder.
+//! - *A model is unloaded while it loads.* Under the lock of the list its name disappears and its flag (`stop`) is set; the
+//!   load ends at llama.cpp's next report of progress, and puts nothing into the list any more.
 //! - *A model is unloaded by force, or the server stops.* A flag (`stop`) ends all steps through the abort callbacks; the
 //!   workers answer what they hold and what is queued, and end. When the server stops, threads that take longer than the
 //!   deadline are left behind.
@@ -30,6 +32,7 @@
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
 //! lock).
 
+mod adapter;
 mod budget;
 mod catalogue;
 mod chat_template;
@@ -42,6 +45,7 @@ mod embedder;
 mod error;
 mod job;
 mod llama_log;
+mod mapped;
 mod memory;
 mod metrics;
 mod model;
@@ -50,6 +54,7 @@ mod registry;
 mod reranker;
 mod sampler;
 mod served;
+mod source;
 mod stop;
 #[cfg(test)]
 mod tests;

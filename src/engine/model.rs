@@ -1,24 +1,25 @@
 //! A loaded model: its weights (shared by all contexts), facts, tokenizer and chat template.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use redis_infer_gguf::{Header, check_file, part_paths};
+use redis_infer_gguf::Header;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::adapter::Adapter;
 use super::catalogue::Load;
 use super::chat_template::ChatTemplate;
 use super::error::EngineError;
 use super::llama_log::Sizes;
+use super::mapped::Mapped;
 use super::memory::MemoryUse;
-use super::{confine, llama_log, reranker, trampoline};
-use crate::logic::options::{LoadOptions, ModelKind};
+use super::source::{Checked, is_encoder};
+use super::{llama_log, reranker, trampoline};
 use crate::logic::pair::PairLayout;
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
@@ -96,33 +97,10 @@ pub struct Model {
     template: Result<ChatTemplate, String>,
     /// How a reranker reads a query and a text; `None` for other models.
     pair_layout: Option<PairLayout>,
+    adapter: Option<Adapter>,
+    mapped: Mapped,
     kv_bytes: AtomicU64,
     compute_bytes: AtomicU64,
-}
-
-/// A file that llama.cpp may see.
-#[derive(Debug)]
-pub(super) struct Checked {
-    path: PathBuf,
-    pub header: Header,
-    pub purpose: Purpose,
-}
-
-/// Finds and checks the file; the rest of it is not read.
-///
-/// # Errors
-/// `LOADFAIL` with the reason.
-pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Checked, EngineError> {
-    let path = confine::resolve(Path::new(&options.path), folder)?;
-    let header = check_file(&path).map_err(|e| EngineError::LoadFailed(format!("{e} ({})", options.path)))?;
-    for part in part_paths(&path, &header) {
-        confine::resolve(&part, folder)?;
-    }
-    let purpose = purpose(options.kind, &header);
-    if purpose == Purpose::Reranking {
-        reranker::check(&header)?;
-    }
-    Ok(Checked { path, header, purpose })
 }
 
 /// llama.cpp's process-wide state: made once, and never torn down, because the library stays mapped.
@@ -138,32 +116,38 @@ fn backend() -> Result<&'static LlamaBackend, EngineError> {
 }
 
 impl Model {
-    /// Lets llama.cpp load a checked file. Setting `stop` ends a load early.
+    /// Lets llama.cpp load a checked file. The load's own `stop` ends it early.
     ///
     /// # Errors
-    /// `LOADFAIL` with the reason when the file is not a model that this build can run.
-    pub(super) fn load(file: Checked, load: &Arc<Load>, stop: &Arc<AtomicBool>) -> Result<Self, EngineError> {
+    /// `LOADFAIL` with the reason when the file is not a model that this build can run; `CANCELLED` when it was stopped.
+    pub(super) fn load(file: Checked, load: &Arc<Load>) -> Result<Self, EngineError> {
         let backend = backend()?;
         let options = &load.options;
-        let Checked { path, header, purpose } = file;
+        let Checked { path, header, purpose, adapter, mapped } = file;
 
-        let (stopped, watched) = (Arc::clone(stop), Arc::clone(load));
+        let watched = Arc::clone(load);
         let params = LlamaModelParams::default()
             .with_use_mmap(options.mmap)
             .with_use_mlock(options.mlock)
             .with_n_gpu_layers(options.gpu_layers)
             .with_progress_callback(move |share| {
                 watched.note_progress(share);
-                !stopped.load(Ordering::Relaxed)
+                watched.stop.reason().is_none()
             });
         llama_log::take_error();
         let llama = LlamaModel::load_from_file(backend, &path, &params).map_err(|_| {
-            if stop.load(Ordering::Relaxed) {
-                return EngineError::Cancelled("the server is stopping");
+            if let Some(reason) = load.stop.reason() {
+                return EngineError::Cancelled(reason);
             }
             let reason = llama_log::take_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
             EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason} ({})", options.path))
         })?;
+        if let Some(path) = mapped.replaced() {
+            let path = path.display();
+            return Err(EngineError::LoadFailed(format!(
+                "the file was changed while it was loaded; try again ({path})"
+            )));
+        }
         let facts = facts(&llama, &header)?;
         if has_encoder(&llama) && has_decoder(&llama) {
             return Err(EngineError::LoadFailed(format!(
@@ -177,6 +161,9 @@ impl Model {
                 facts.architecture
             )));
         }
+        // SAFETY: nobody else has the model yet, and both end with the `Model` made below.
+        let load_adapter = |file| unsafe { Adapter::load(model_ptr(&llama), &file) };
+        let adapter = adapter.map(load_adapter).transpose()?;
         let template = match header.get_str("tokenizer.chat_template") {
             Some(source) => {
                 let vocab = llama.vocab();
@@ -201,6 +188,8 @@ impl Model {
             longest_run: longest_run_of(&header),
             template,
             pair_layout,
+            adapter,
+            mapped,
             kv_bytes: AtomicU64::new(0),
             compute_bytes: AtomicU64::new(0),
         })
@@ -212,10 +201,26 @@ impl Model {
         self.compute_bytes.fetch_add(sizes.compute, Ordering::Relaxed);
     }
 
-    /// Bytes of the weights and of all contexts.
+    /// The LoRA adapter that belongs to it.
+    pub(super) fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// Whether the weights in memory are still those that were loaded.
+    ///
+    /// # Errors
+    /// `NOMODEL` when somebody has written into a file that is mapped.
+    pub(super) fn check_files(&self) -> Result<(), EngineError> {
+        match self.mapped.changed() {
+            None => Ok(()),
+            Some(path) => Err(EngineError::FileChanged { name: self.name.clone(), path: path.display().to_string() }),
+        }
+    }
+
+    /// Bytes of the weights, of the adapter and of all contexts.
     pub(super) fn memory(&self) -> MemoryUse {
         MemoryUse {
-            weights: self.facts.size_bytes,
+            weights: self.facts.size_bytes.saturating_add(self.adapter.as_ref().map_or(0, |adapter| adapter.bytes)),
             kv: self.kv_bytes.load(Ordering::Relaxed),
             compute: self.compute_bytes.load(Ordering::Relaxed),
         }
@@ -454,30 +459,6 @@ fn has_encoder(model: &LlamaModel) -> bool {
 fn has_decoder(model: &LlamaModel) -> bool {
     // SAFETY: the model is live.
     unsafe { llama_cpp_sys_2::llama_model_has_decoder(model_ptr(model)) }
-}
-
-/// Whether the file describes a BERT-like encoder, whose tokens all see each other.
-fn is_encoder(header: &Header) -> bool {
-    let architecture = header.architecture().unwrap_or_default();
-    architecture.contains("bert") || header.get_bool(&format!("{architecture}.attention.causal")) == Some(false)
-}
-
-/// `llama_pooling_type` of models that make a score.
-const POOLING_RANK: u32 = 4;
-
-/// AUTO: files that name the pooling RANK are for reranking, encoders and files that name another pooling for embedding,
-/// all others for generation.
-fn purpose(kind: ModelKind, header: &Header) -> Purpose {
-    let architecture = header.architecture().unwrap_or_default();
-    let pooling = header.get_u32(&format!("{architecture}.pooling_type"));
-    match kind {
-        ModelKind::Generate => Purpose::Generation,
-        ModelKind::Embed => Purpose::Embedding,
-        ModelKind::Rerank => Purpose::Reranking,
-        ModelKind::Auto if pooling == Some(POOLING_RANK) => Purpose::Reranking,
-        ModelKind::Auto if pooling.is_some_and(|kind| kind != 0) || is_encoder(header) => Purpose::Embedding,
-        ModelKind::Auto => Purpose::Generation,
-    }
 }
 
 fn facts(model: &LlamaModel, header: &Header) -> Result<Facts, EngineError> {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::catalogue::{Catalogue, Listing, Load};
+use super::catalogue::{Catalogue, Listing, Load, Underway};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
@@ -15,8 +15,9 @@ use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
 use super::served::{Host, Layout, Served};
+use super::stop::Stop;
 use super::threads::Manners;
-use super::{memory, model, threads};
+use super::{memory, source, threads};
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
@@ -100,40 +101,36 @@ impl Engine {
     }
 
     fn begin(self: &Arc<Self>, options: LoadOptions, max_memory: u64) -> Result<Arrival, EngineError> {
-        let load = self.models().reserve(options, max_memory)?;
-        // Stands when the thread does not come so far, for instance because there is none to have.
-        let outcome = Err(EngineError::Internal("the load ended early".to_owned()));
-        Ok(Arrival { engine: Arc::clone(self), load, outcome })
+        let (load, underway) = self.models().reserve(options, max_memory, Stop::of_model(&self.stop))?;
+        Ok(Arrival { engine: Arc::clone(self), load, settled: false, _underway: underway })
     }
 
     fn load_now(&self, load: &Arc<Load>) -> Result<Served, EngineError> {
-        let begun = Instant::now();
         let options = &load.options;
-        let file = model::check(options, self.settings.model_dir.as_deref())?;
+        let file = source::check(options, self.settings.model_dir.as_deref())?;
         let layout = Layout::choose(options.workers, options.threads, self.settings.cpus)?;
-        let needs = memory::estimate(&file.header, file.purpose, options, layout);
+        let needs = memory::estimate(&file, options, layout);
         let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
-        let model = Model::load(file, load, &self.stop)?;
+        let model = Model::load(file, load)?;
         let host =
-            Host { manners: self.settings.manners, budget: &self.budget, stop: &self.stop, metrics: &self.metrics };
-        let served = Served::start(model, options.clone(), layout, reservation, host)?;
-        log::info!(
-            "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
-            served.model.name,
-            served.model.purpose.name(),
-            begun.elapsed().as_millis(),
-            served.layout.workers,
-            served.layout.threads,
-            served.context
-        );
-        Ok(served)
+            Host { manners: self.settings.manners, budget: &self.budget, stop: &load.stop, metrics: &self.metrics };
+        Served::start(model, options.clone(), layout, reservation, host)
     }
 
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
-    /// says, and its workers have ended.
+    /// says, and its workers have ended. A load that is under way ends early.
     pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
         if self.models().forget_failed(name) {
             done(Ok(()));
+            return;
+        }
+        let cancelled = self.models().cancel(name);
+        if let Some(load) = cancelled {
+            self.spawn_loader(move || {
+                load.wait();
+                memory::trim();
+                done(Ok(()));
+            });
             return;
         }
         let found = self.find(name);
@@ -248,35 +245,68 @@ impl Engine {
 struct Arrival {
     engine: Arc<Engine>,
     load: Arc<Load>,
-    outcome: Result<Arc<Served>, EngineError>,
+    settled: bool,
+    /// The last field, so that all memory is free when it is dropped.
+    _underway: Underway,
 }
 
 impl Arrival {
     fn load(mut self) -> Result<(), EngineError> {
-        self.outcome = self.engine.load_now(&self.load).map(Arc::new);
-        self.outcome.as_ref().map(|_| ()).map_err(Clone::clone)
+        let begun = Instant::now();
+        let may_begin = self.engine.models().begin(&self.load);
+        let loaded = may_begin.and_then(|()| self.engine.load_now(&self.load));
+        self.settle(loaded, begun)
+    }
+
+    /// Replaces the "loading" entry of the model by the ready one; by the reason, when nobody waits for it; or by
+    /// nothing.
+    fn settle(&mut self, loaded: Result<Served, EngineError>, begun: Instant) -> Result<(), EngineError> {
+        self.settled = true;
+        let mut models = self.engine.models();
+        let options = &self.load.options;
+        match (loaded, self.load.stop.reason()) {
+            (loaded, Some(reason)) => {
+                models.forget(&self.load);
+                drop(models);
+                log::info!("loading model '{}' was stopped: {reason}", options.name);
+                if let Ok(served) = loaded {
+                    served.cancel_all();
+                    served.join(Instant::now() + Duration::from_secs(1));
+                }
+                Err(EngineError::Cancelled(reason))
+            }
+            (Ok(served), None) => {
+                log::info!(
+                    "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
+                    options.name,
+                    served.model.purpose.name(),
+                    begun.elapsed().as_millis(),
+                    served.layout.workers,
+                    served.layout.threads,
+                    served.context
+                );
+                models.admit(&options.name, Arc::new(served));
+                Ok(())
+            }
+            (Err(error), None) if options.background => {
+                log::warn!("model '{}' could not be loaded: {} {error}", options.name, error.code());
+                models.fail(&self.load, error.clone());
+                Err(error)
+            }
+            (Err(error), None) => {
+                models.forget(&self.load);
+                Err(error)
+            }
+        }
     }
 }
 
 impl Drop for Arrival {
-    /// Replaces the "loading" entry of the model by the ready one; by the reason, when nobody waits for it; or by
-    /// nothing.
     fn drop(&mut self) {
-        let mut models = self.engine.models();
-        let options = &self.load.options;
-        match &self.outcome {
-            Ok(served) if !self.engine.stop.load(Ordering::Acquire) => {
-                models.admit(&options.name, Arc::clone(served));
-            }
-            Ok(served) => {
-                served.close();
-                served.join(Instant::now() + Duration::from_secs(1));
-            }
-            Err(error) if options.background && !self.engine.stop.load(Ordering::Acquire) => {
-                log::warn!("model '{}' could not be loaded: {} {error}", options.name, error.code());
-                models.fail(&self.load, error.clone());
-            }
-            Err(_) => models.remove(&options.name),
+        if !self.settled {
+            // The thread did not come so far, for instance because there was none to have.
+            let error = EngineError::Internal("the load ended early".to_owned());
+            let _ = self.settle(Err(error), Instant::now());
         }
     }
 }

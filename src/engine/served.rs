@@ -1,7 +1,6 @@
 //! A model in service: weights, queue, worker threads, and the checks a request passes before it is queued.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Share};
@@ -89,8 +88,8 @@ pub(super) struct Host<'a> {
     pub manners: Manners,
     /// What it shares the CPUs by.
     pub budget: &'a Arc<Budget>,
-    /// Set when all work must end.
-    pub stop: &'a Arc<AtomicBool>,
+    /// Set when all work of this model must end.
+    pub stop: &'a Stop,
     pub metrics: &'a Arc<Metrics>,
 }
 
@@ -113,7 +112,6 @@ impl Served {
         reservation: Reservation,
         host: Host<'_>,
     ) -> Result<Self, EngineError> {
-        check_options(&options, model.purpose)?;
         let model = Arc::new(model);
         let trained = model.facts.train_context.max(1);
         if let Some(asked) = options.ctx.filter(|&ctx| ctx > trained) {
@@ -121,7 +119,7 @@ impl Served {
                 "CTX {asked} is more than the {trained} tokens this model was trained for"
             )));
         }
-        let stop = Stop::of_model(host.stop);
+        let stop = host.stop.clone();
         let spec = |purpose| PoolSpec {
             model: model.name.clone(),
             thread_prefix: purpose,
@@ -366,21 +364,6 @@ fn scores(rows: Vec<Vec<f32>>) -> Result<Vec<f32>, EngineError> {
 pub(super) fn context_of(options: &LoadOptions, purpose: Purpose, trained: u32) -> u32 {
     let default = if purpose == Purpose::Generation { limits::CTX_DEFAULT } else { EMBED_BATCH };
     options.ctx.unwrap_or(default).min(trained)
-}
-
-/// Refuses options that the model would ignore. What it is for may be known only from its file.
-fn check_options(options: &LoadOptions, purpose: Purpose) -> Result<(), EngineError> {
-    let (ignored, other) = match purpose {
-        Purpose::Generation | Purpose::Reranking if options.pooling.is_some() => (true, "POOLING is for embedding"),
-        Purpose::Generation => (false, ""),
-        Purpose::Embedding | Purpose::Reranking => {
-            (options.parallel.is_some() || options.kv_type.is_some(), "PARALLEL and KVTYPE are for generation")
-        }
-    };
-    if ignored {
-        return Err(EngineError::LoadFailed(format!("{other}, but this is a model for {}", purpose.name())));
-    }
-    Ok(())
 }
 
 fn abort_switch(stop: &Stop) -> Arc<AbortSwitch> {

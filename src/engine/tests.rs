@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use redis_infer_gguf::synthetic::{BertShape, LlamaShape, write_bert, write_llama};
 use tempfile::TempDir;
 
+use super::catalogue::Catalogue;
 use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, RerankJob, Ticket};
+use super::model::Model;
 use super::pool::{Pool, PoolSpec};
 use super::registry::{Engine, EngineSettings, Requests};
 use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
-use super::{Purpose, Served, Special};
+use super::{Purpose, Served, Special, source};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, ModelKind, Pooling};
 use crate::logic::sched::{Plan, SlotId};
 
@@ -524,15 +526,15 @@ fn options_that_the_model_would_ignore_are_refused() {
     let engine = Engine::new(ENGINE);
     let embed = |options| load(&engine, options).unwrap_err().to_string();
     let text = embed(LoadOptions { parallel: Some(2), ..options("embed") });
-    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
     let text = embed(LoadOptions { kv_type: Some(KvType::F16), ..options("embed") });
-    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
     for name in ["chat", "rank"] {
         let text = embed(LoadOptions { pooling: Some(Pooling::Mean), ..options(name) });
         assert!(text.contains("POOLING is for embedding"), "{text}");
     }
     let text = embed(LoadOptions { parallel: Some(2), ..options("rank") });
-    assert!(text.contains("PARALLEL and KVTYPE are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
 }
 
 #[test]
@@ -573,6 +575,28 @@ fn a_forced_unload_cancels_what_waits_and_runs() {
         }
         assert_eq!(served.requests(), 0);
     }
+}
+
+#[test]
+fn llama_cpp_ends_a_load_that_was_cancelled() {
+    let mut catalogue = Catalogue::default();
+    let (load, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
+    let file = source::check(&load.options, None).unwrap();
+    catalogue.cancel("chat").unwrap();
+    let error = Model::load(file, &load).unwrap_err();
+    assert_eq!(error, EngineError::Cancelled("the model was unloaded"));
+    assert_eq!(load.percent(), 0);
+}
+
+#[test]
+fn a_cancelled_load_does_not_take_the_name_from_the_one_after_it() {
+    let mut catalogue = Catalogue::default();
+    let (first, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
+    catalogue.cancel("chat").unwrap().wait();
+    let (_second, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
+    catalogue.forget(&first);
+    assert_eq!(catalogue.list().len(), 1);
+    assert_eq!(catalogue.begin(&first).unwrap_err().code(), "CANCELLED");
 }
 
 #[test]

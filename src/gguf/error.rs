@@ -57,11 +57,16 @@ pub enum GgufError {
     /// The header is well-formed, but llama.cpp would end the process over it.
     #[error("llama.cpp cannot run this model: {0}")]
     Unusable(String),
+    /// The file is no LoRA adapter, or none for this model.
+    #[error("this LoRA adapter cannot be used: {0}")]
+    Adapter(String),
     /// A part of a split model is refused.
-    #[error("part {part} of this split model is refused: {source}")]
+    #[error("part {part} of this split model, {file}, is refused: {source}")]
     Part {
         /// The number in the part's file name, from 1.
         part: u64,
+        /// The name of its file without the folder, in quotes.
+        file: String,
         /// Why.
         source: Box<GgufError>,
     },

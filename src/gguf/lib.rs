@@ -6,6 +6,7 @@
 //! described in `ggml/include/gguf.h` of llama.cpp; this crate reads versions 2 and 3, little-endian.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod hazards;
 mod open;
 mod parse;
@@ -21,6 +22,7 @@ pub mod tensor_type;
 pub mod value;
 pub mod write;
 
+pub use adapter::{Adapter, check_adapter};
 pub use check::{check_file, read_strings};
 pub use error::GgufError;
 pub use header::{Header, TensorInfo};

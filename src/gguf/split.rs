@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::GgufError;
+use crate::error::{GgufError, quoted};
 use crate::header::Header;
 use crate::open::open;
+use crate::value::Value;
 
 /// Returns the header of the model whose first part, at `path`, has the header `first`: its own when the model
 /// is one file, otherwise with the size and the tensors of all parts.
@@ -23,13 +24,34 @@ pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, Gguf
         )));
     };
     for part in 2..=parts {
-        let header = open(&part_path(&prefix, part, parts), None)
-            .map_err(|source| GgufError::Part { part, source: Box::new(source) })?
-            .header;
+        let path = part_path(&prefix, part, parts);
+        let refused = |source| GgufError::Part { part, file: file_name(&path), source: Box::new(source) };
+        let header = open(&path, None).map_err(refused)?.header;
+        check_number(&header, part, parts).map_err(refused)?;
         first.file_size = first.file_size.saturating_add(header.file_size);
         first.tensors.extend(header.tensors);
     }
     Ok(first)
+}
+
+/// Parts that have been exchanged, or come from another model. llama-model-loader.cpp aborts when the number of a part
+/// is of another type than it expects.
+fn check_number(header: &Header, part: u64, parts: u64) -> Result<(), GgufError> {
+    let number = |key| match header.metadata.get(key) {
+        Some(&Value::U16(number)) => Some(u64::from(number)),
+        _ => None,
+    };
+    let (Some(no), Some(count)) = (number("split.no"), number("split.count")) else {
+        return Err(GgufError::Unusable("it is no part of a split model (split.no or split.count is missing)".into()));
+    };
+    if (no.saturating_add(1), count) != (part, parts) {
+        return Err(GgufError::Unusable(format!("it is part {} of {count}", no.saturating_add(1))));
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    quoted(path.file_name().unwrap_or_default().as_encoded_bytes())
 }
 
 /// The files of a checked model beside the one at `path`, its first: none when it is not split.
@@ -48,7 +70,7 @@ fn prefix(path: &Path, parts: u64) -> Option<PathBuf> {
     (!stem.is_empty()).then(|| path.with_file_name(stem))
 }
 
-fn part_path(prefix: &Path, part: u64, parts: u64) -> PathBuf {
+pub(crate) fn part_path(prefix: &Path, part: u64, parts: u64) -> PathBuf {
     let mut name = prefix.file_name().unwrap_or_default().to_os_string();
     name.push(format!("-{part:05}-of-{parts:05}.gguf"));
     prefix.with_file_name(name)

@@ -3,10 +3,12 @@
 
 mod bert;
 mod llama;
+mod lora;
 mod random;
 
 pub use bert::{BertShape, write_bert};
-pub use llama::{LlamaShape, write_llama};
+pub use llama::{LlamaShape, write_llama, write_llama_split};
+pub use lora::{LoraShape, write_lora};
 
 /// What [`write_llama`] and [`write_bert`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,6 +64,12 @@ impl TensorType {
     pub const F32: Self = Self(0);
     /// 16-bit IEEE floats.
     pub const F16: Self = Self(1);
+    /// Blocks of 8-bit integers.
+    pub const Q8_0: Self = Self(8);
+    /// 16-bit floats with the exponent of 32-bit ones.
+    pub const BF16: Self = Self(30);
+    /// Blocks of 4-bit floats with a scale of their own.
+    pub const NVFP4: Self = Self(40);
 
     fn layout(self) -> Option<&'static Layout> {
         LAYOUTS.iter().find(|row| row.number == self.0)

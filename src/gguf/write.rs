@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::f16;
@@ -11,6 +11,7 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::limits::{LONGEST_KEY, MAX_DIMS, MAX_TENSOR_NAME};
 use crate::parse::{DEFAULT_ALIGNMENT, MAGIC};
+use crate::split::part_path;
 use crate::tensor_type::TensorType;
 use crate::value::ValueType;
 
@@ -74,7 +75,7 @@ impl TensorData {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pair {
     key: String,
     kind: ValueType,
@@ -82,7 +83,7 @@ struct Pair {
     bytes: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tensor {
     name: String,
     dims: Vec<u64>,
@@ -114,6 +115,11 @@ impl Writer {
     /// Adds a 32-bit unsigned number: ids, sizes, counts.
     pub fn u32(&mut self, key: &str, value: u32) -> &mut Self {
         self.pair(key, ValueType::U32, value.to_le_bytes().to_vec())
+    }
+
+    /// Adds a 16-bit unsigned number: the numbers of a split model.
+    pub fn u16(&mut self, key: &str, value: u16) -> &mut Self {
+        self.pair(key, ValueType::U16, value.to_le_bytes().to_vec())
     }
 
     /// Adds a 64-bit unsigned number.
@@ -205,6 +211,30 @@ impl Writer {
             let _ = fs::remove_file(&temporary);
         }
         Ok(written?)
+    }
+
+    /// Writes the file in `parts` files beside `prefix`, as `llama-gguf-split` does: the first has all metadata, and
+    /// each has its share of the tensors. Returns their paths.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_split(&self, prefix: &Path, parts: u16) -> Result<Vec<PathBuf>, WriteError> {
+        let share = self.tensors.len().div_ceil(usize::from(parts).max(1)).max(1);
+        let mut shares = self.tensors.chunks(share);
+        let mut paths = Vec::new();
+        for number in 0..parts {
+            let mut part = Self { pairs: Vec::new(), tensors: shares.next().unwrap_or_default().to_vec() };
+            if number == 0 {
+                part.pairs.clone_from(&self.pairs);
+            }
+            part.u16("split.no", number)
+                .u16("split.count", parts)
+                .i32("split.tensors.count", i32::try_from(self.tensors.len()).unwrap_or(i32::MAX));
+            let path = part_path(prefix, u64::from(number) + 1, parts.into());
+            part.write(&path)?;
+            paths.push(path);
+        }
+        Ok(paths)
     }
 
     fn validate(&self) -> Result<(), WriteError> {

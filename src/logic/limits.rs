@@ -193,6 +193,11 @@ pub const GPU_LAYERS_MIN: u32 = 0;
 /// `GPULAYERS`: above the layers of any model, where it means all; the usual way to write that is 999.
 pub const GPU_LAYERS_MAX: u32 = 65_536;
 
+/// `LORA`: the least that the change of an adapter is multiplied with; negative numbers turn it around.
+pub const LORA_SCALE_MIN: f32 = -100.0;
+/// `LORA`: the most; adapters are trained for 1, and a few times that is already noise.
+pub const LORA_SCALE_MAX: f32 = 100.0;
+
 /// `EX` of a stored key, in seconds.
 pub const EXPIRE_SECONDS_MIN: u32 = 1;
 /// `EX` of a stored key, in seconds: ten years of 365 days.

@@ -73,6 +73,7 @@ pub(crate) const FORMS: &[Form] = &[
             "KVTYPE Q8_0",
             "GPULAYERS 0",
             "POOLING MEAN",
+            "LORA $path $signed",
             "NOMMAP",
             "ASYNC",
             "DEFAULT",

@@ -1,6 +1,6 @@
 //! A generating model: architecture `llama`, a byte-level BPE tokenizer, a ChatML template.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::parse::{TOKEN_TYPES, TOKENS};
 use crate::synthetic::random::Random;
@@ -93,17 +93,30 @@ struct Vocabulary {
 /// # Errors
 /// When the shape is impossible or the file cannot be written.
 pub fn write_llama(path: &Path, shape: &LlamaShape, seed: u64) -> Result<Summary, WriteError> {
-    validate(shape)?;
-    let vocabulary = vocabulary(shape.vocab);
-    let mut writer = Writer::new("llama");
-    metadata(&mut writer, shape, &vocabulary);
-    tensors(&mut writer, shape, &vocabulary, &mut Random::new(seed));
+    let (writer, vocabulary) = made(shape, seed)?;
     Ok(Summary {
         vocab: vocabulary.tokens.len() as u32,
         bos: vocabulary.bos,
         eos: vocabulary.eos,
         file_size: writer.write(path)?,
     })
+}
+
+/// As [`write_llama`], in `parts` files beside `prefix`, whose paths it returns; the first is the one to load.
+///
+/// # Errors
+/// As [`write_llama`].
+pub fn write_llama_split(prefix: &Path, shape: &LlamaShape, seed: u64, parts: u16) -> Result<Vec<PathBuf>, WriteError> {
+    made(shape, seed)?.0.write_split(prefix, parts)
+}
+
+fn made(shape: &LlamaShape, seed: u64) -> Result<(Writer, Vocabulary), WriteError> {
+    validate(shape)?;
+    let vocabulary = vocabulary(shape.vocab);
+    let mut writer = Writer::new("llama");
+    metadata(&mut writer, shape, &vocabulary);
+    tensors(&mut writer, shape, &vocabulary, &mut Random::new(seed));
+    Ok((writer, vocabulary))
 }
 
 fn validate(shape: &LlamaShape) -> Result<(), WriteError> {

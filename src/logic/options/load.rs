@@ -80,8 +80,17 @@ impl Pooling {
     }
 }
 
+/// `LORA path scale`: a change to the weights that comes in a file of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// The GGUF file of the adapter.
+    pub path: String,
+    /// What the change is multiplied with; 1 is as it was trained.
+    pub scale: f32,
+}
+
 /// `INFER.LOAD [name] path [option ...]`; owned, because loading outlives the command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
     /// The name other commands use.
     pub name: String,
@@ -103,6 +112,8 @@ pub struct LoadOptions {
     pub gpu_layers: u32,
     /// `POOLING`; `None` for the model's own.
     pub pooling: Option<Pooling>,
+    /// `LORA`.
+    pub lora: Option<Lora>,
     /// Map the file into memory instead of reading it; off with `NOMMAP`.
     pub mmap: bool,
     /// `MLOCK`: keep the weights from being swapped out.
@@ -121,7 +132,7 @@ impl LoadOptions {
     pub fn parse(args: &[&[u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.LOAD", args);
         let given_name = if args.remaining() == 1 { None } else { Some(args.name("model name")?) };
-        let path = model_path(args.required("path")?)?;
+        let path = model_path("path", args.required("path")?)?;
         let name = match given_name {
             Some(name) => name,
             None => name_from(path)?,
@@ -145,6 +156,11 @@ impl LoadOptions {
                     parsed.gpu_layers = args.integer("GPULAYERS", limits::GPU_LAYERS_MIN, limits::GPU_LAYERS_MAX)?
                 }
                 "POOLING" => parsed.pooling = Some(args.word("POOLING", &Pooling::ALL, Pooling::name)?),
+                "LORA" => {
+                    let path = model_path("LORA path", args.required("LORA path")?)?.to_owned();
+                    let scale = args.number("LORA scale", limits::LORA_SCALE_MIN, limits::LORA_SCALE_MAX)?;
+                    parsed.lora = Some(Lora { path, scale });
+                }
                 "NOMMAP" => parsed.mmap = false,
                 "MLOCK" => parsed.mlock = true,
                 "DEFAULT" => parsed.default = true,
@@ -155,6 +171,8 @@ impl LoadOptions {
         match (parsed.kind, parsed.pooling) {
             (ModelKind::Generate, Some(_)) => Err(ArgError::Conflict { a: "TYPE GENERATE", b: "POOLING" }),
             (ModelKind::Rerank, Some(_)) => Err(ArgError::Conflict { a: "TYPE RERANK", b: "POOLING" }),
+            (ModelKind::Embed, _) if parsed.lora.is_some() => Err(ArgError::Conflict { a: "TYPE EMBED", b: "LORA" }),
+            (ModelKind::Rerank, _) if parsed.lora.is_some() => Err(ArgError::Conflict { a: "TYPE RERANK", b: "LORA" }),
             _ => Ok(parsed),
         }
     }
@@ -182,6 +200,7 @@ impl LoadOptions {
             kv_type: None,
             gpu_layers: limits::GPU_LAYERS_DEFAULT,
             pooling: None,
+            lora: None,
             mmap: true,
             mlock: false,
             default: false,
@@ -190,11 +209,10 @@ impl LoadOptions {
     }
 }
 
-fn model_path(bytes: &[u8]) -> Result<&str, ArgError> {
-    const WHAT: &str = "path";
-    let path = non_empty(WHAT, utf8(WHAT, bytes, limits::MODEL_PATH_MAX)?)?;
+fn model_path<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a str, ArgError> {
+    let path = non_empty(what, utf8(what, bytes, limits::MODEL_PATH_MAX)?)?;
     // The C library would take the part before a NUL for the whole path.
-    if path.contains('\0') { Err(ArgError::Nul { what: WHAT }) } else { Ok(path) }
+    if path.contains('\0') { Err(ArgError::Nul { what }) } else { Ok(path) }
 }
 
 fn name_from(path: &str) -> Result<&str, ArgError> {
@@ -281,9 +299,8 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "m p mlock default async type embed NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512";
+        let line = "m p mlock default async NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512 lora a.gguf -0.5";
         let expected = LoadOptions {
-            kind: ModelKind::Embed,
             ctx: Some(512),
             parallel: Some(8),
             workers: None,
@@ -291,6 +308,7 @@ mod tests {
             kv_type: Some(KvType::Q8_0),
             gpu_layers: 99,
             pooling: Some(Pooling::Cls),
+            lora: Some(Lora { path: "a.gguf".to_owned(), scale: -0.5 }),
             mmap: false,
             mlock: true,
             default: true,
@@ -317,6 +335,15 @@ mod tests {
             ("async ASYNC", "option ASYNC is given twice"),
             ("CTX 64 ctx 64", "option CTX is given twice"),
             ("MMAP", "unknown option 'MMAP'"),
+            ("LORA", "option LORA needs a value"),
+            ("LORA a.gguf", "option LORA needs a value"),
+            ("LORA '' 1", "LORA path must not be empty"),
+            ("LORA a.gguf big", "LORA scale is not a number"),
+            ("LORA a.gguf nan", "LORA scale is not a number"),
+            ("LORA a.gguf -101", "LORA scale must be from -100 to 100"),
+            ("LORA a.gguf 1 LORA b.gguf 1", "option LORA is given twice"),
+            ("TYPE EMBED LORA a.gguf 1", "TYPE EMBED and LORA cannot be used together"),
+            ("LORA a.gguf 1 TYPE RERANK", "TYPE RERANK and LORA cannot be used together"),
             ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),
             ("TYPE RERANK POOLING CLS", "TYPE RERANK and POOLING cannot be used together"),
         ] {
