@@ -1,3 +1,5 @@
+//! Which neighbours are joined to passages, and what fits into a budget.
+
 use std::cell::RefCell;
 
 use proptest::prelude::*;
