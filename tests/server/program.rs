@@ -109,17 +109,12 @@ fn delete_forgets_what_is_gone_below_the_folder_only() {
 }
 
 #[test]
-fn attributes_are_given_to_the_files() {
-    let (server, mut client, _folder, notes) = prepared();
+fn attributes_given_to_the_files_can_be_searched_by() {
+    let (server, _client, _folder, notes) = prepared();
     ingest(&server, &notes, &["--include", "*.md", "--attrs", r#"{"kind": "queue"}"#]);
     ingest(&server, &notes, &["--exclude", "sub", "--attrs", r#"{"kind": "animal"}"#]);
-    let matching = |client: &mut Client, kind: &str| {
-        let values = vec!["0"; 63].join(" ");
-        let mut command = cmd!["VSIM", "vec:{docs}", "VALUES", 64, 1];
-        command.arg(values.split(' ').collect::<Vec<_>>()).arg("FILTER").arg(format!(".kind == \"{kind}\""));
-        array(&client.ok(&command)).len()
-    };
-    assert_eq!((matching(&mut client, "queue"), matching(&mut client, "animal")), (1, 1));
+    let found = document(&server, &["search", "docs", "the", "--filter", r#".kind == "queue""#]);
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["path"]), (1, &"notes/sub/line.md".into()));
 }
 
 #[test]
@@ -172,6 +167,20 @@ fn an_answer_is_followed_by_its_sources() {
     assert!(printed.contains("\n\nsources\n  0."), "{printed}");
     assert!(printed.contains("\n\nstatistics\n") && printed.contains("finish_reason"), "{printed}");
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+}
+
+#[test]
+fn the_limits_of_a_question_reach_the_server() {
+    let (server, _client, _folder, notes) = prepared();
+    ingest(&server, &notes, &["--attrs", r#"{"year": 2026}"#]);
+    let ask = |options: &[&str]| {
+        document(&server, &[&["ask", "docs", "the", "--max-tokens", "1", "--system", "short"], options].concat())
+    };
+    let sources = |answer: Json| answer["sources"].as_array().unwrap().len();
+    assert_eq!(sources(ask(&["--k", "2", "--filter", ".year == 2026", "--min-score", "0"])), 2);
+    assert_eq!(sources(ask(&["--filter", r#".path == "notes/cat.txt""#])), 1);
+    let output = run(&server, &["ask", "docs", "the", "--budget", "0"]);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("BUDGET"), "{output:?}");
 }
 
 #[test]

@@ -18,6 +18,12 @@ pub struct Arguments {
     /// Most chunks to show [default: the server's, 5].
     #[arg(long)]
     k: Option<u32>,
+    /// Only chunks whose attributes match, for instance '.ext == "md" and .year > 2020'.
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+    /// Only chunks of this score or more; 0 to 1, 0.5 means unrelated.
+    #[arg(long, value_name = "SCORE")]
+    min_score: Option<f64>,
     /// Show the text of the chunks.
     #[arg(long)]
     text: bool,
@@ -35,9 +41,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     let mut command = redis::cmd("INFER.SEARCH");
     command.arg(&arguments.index).arg(&arguments.query);
-    if let Some(k) = arguments.k {
-        command.arg("K").arg(k);
-    }
+    narrow(&mut command, arguments.k, arguments.filter.as_deref(), arguments.min_score);
     if arguments.text {
         command.arg("WITHTEXT");
     }
@@ -55,6 +59,19 @@ pub fn run(arguments: &Arguments) -> Result<Ending, Failure> {
         return Ok(Ending::NothingFound);
     }
     Ok(Ending::Fine)
+}
+
+/// Adds the options that INFER.SEARCH and INFER.RAG share.
+pub fn narrow(command: &mut redis::Cmd, k: Option<u32>, filter: Option<&str>, min_score: Option<f64>) {
+    if let Some(k) = k {
+        command.arg("K").arg(k);
+    }
+    if let Some(filter) = filter {
+        command.arg("FILTER").arg(filter);
+    }
+    if let Some(min_score) = min_score {
+        command.arg("MINSCORE").arg(min_score);
+    }
 }
 
 fn shown(hits: &[Json]) -> String {
