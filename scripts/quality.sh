@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# make quality: labelled questions (tests/data/retrieval.json) about some hundred source files of crates that this project
+# is built with, asked through INFER.SEARCH in a server on a free port; prints recall and mean reciprocal rank.
+# INDEX_OPTIONS="MAXTOKENS 128 OVERLAP 0" tries other settings of the index, EACH=1 prints every question.
+set -euo pipefail
+# shellcheck source=env.sh
+. "$(dirname "$0")/env.sh"
+# shellcheck source=server.sh
+. "$REDIS_INFER_ROOT/scripts/server.sh"
+
+require_build "make quality"
+dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-quality.XXXXXX")
+
+finish() {
+    stop_server TERM
+    rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+port=$(free_port)
+start_server "$dir" --save '' --appendonly no
+say "loading the models"
+infer INFER.LOAD chat "$(chat_model_path)"
+infer INFER.LOAD embed "$(embed_model_path)"
+say "ingesting and asking; this takes some minutes"
+"$(target_dir)/release/redis-infer-bench" quality --url "redis://$host:$port" --root "$REDIS_INFER_ROOT" \
+    --index-options "${INDEX_OPTIONS:-}" ${EACH:+--each} || die_with_log "the measurement failed: its message is above the log"

@@ -1,0 +1,37 @@
+//! `redis-infer-bench`: measures a server with the module, as an ordinary client. The scripts that start such a server
+//! call it: `make quality`.
+#![forbid(unsafe_code)]
+
+mod client;
+mod quality;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a server with the redis-infer module.
+#[derive(Debug, Parser)]
+#[command(name = "redis-infer-bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How often INFER.SEARCH finds what was asked for, beside an exact search and BM25.
+    Quality(quality::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Quality(arguments) => quality::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("redis-infer-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
