@@ -176,7 +176,7 @@ impl Model {
             None => Err("the file carries none".to_owned()),
         };
         let pair_layout = match purpose {
-            Purpose::Reranking => Some(reranker::pair_layout(&llama)?),
+            Purpose::Reranking => Some(reranker::pair_layout(&llama, &header)?),
             Purpose::Generation | Purpose::Embedding => None,
         };
         Ok(Self {

@@ -47,11 +47,15 @@ fn labels(header: &Header, architecture: &str) -> u64 {
     named.and_then(|value| value.as_array()).map_or(0, |labels| labels.len)
 }
 
+/// The key with which `redis-infer convert` says that the second half of the vocabulary are copies of the first for the
+/// second segment of BERT, which llama.cpp does not know; the distance of a copy from its token.
+const SECOND_SEGMENT: &str = "redis_infer.second_segment";
+
 /// The special tokens around a query and a text, as the model's tokenizer wants them.
 ///
 /// # Errors
-/// `LOADFAIL` when there would be none between them.
-pub(super) fn pair_layout(model: &LlamaModel) -> Result<PairLayout, EngineError> {
+/// `LOADFAIL` when there would be none between them, or the file names copies that it lacks.
+pub(super) fn pair_layout(model: &LlamaModel, header: &Header) -> Result<PairLayout, EngineError> {
     let vocab = model.vocab();
     let id = |token: LlamaToken| u32::try_from(token.0).ok();
     // As llama.cpp's server: a tokenizer without EOS, such as WordPiece, ends a text with SEP.
@@ -60,5 +64,16 @@ pub(super) fn pair_layout(model: &LlamaModel) -> Result<PairLayout, EngineError>
     let bos = added(vocab.should_add_bos(), id(vocab.bos()));
     let layout =
         PairLayout::new(bos, added(vocab.should_add_eos(), eos), added(vocab.should_add_sep(), id(vocab.sep())));
-    layout.map_or_else(|| refuse("its tokenizer adds no token between a query and a text".to_owned()), Ok)
+    let Some(layout) = layout else {
+        return refuse("its tokenizer adds no token between a query and a text".to_owned());
+    };
+    let Some(distance) = header.metadata.get(SECOND_SEGMENT) else {
+        return Ok(layout);
+    };
+    match distance.as_u64().and_then(|distance| u32::try_from(distance).ok()) {
+        Some(distance) if u32::try_from(vocab.n_tokens()).ok() == distance.checked_mul(2) => {
+            Ok(layout.with_second_segment(distance))
+        }
+        _ => refuse(format!("{SECOND_SEGMENT} is not half of its vocabulary")),
+    }
 }

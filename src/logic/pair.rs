@@ -1,12 +1,14 @@
 //! How a cross-encoder reads a query and a text: as one sequence, in the order in which llama.cpp's server puts them
 //! (`format_prompt_rerank`).
 
-/// The special tokens around a query and a text.
+/// The special tokens around a query and a text, and which tokens stand for those of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairLayout {
     before: Vec<u32>,
     between: Vec<u32>,
     after: Vec<u32>,
+    /// Added to each token behind those between.
+    second_segment: u32,
 }
 
 impl PairLayout {
@@ -18,7 +20,13 @@ impl PairLayout {
             before: bos.into_iter().collect(),
             between,
             after: eos.into_iter().collect(),
+            second_segment: 0,
         })
+    }
+
+    /// The same for a vocabulary in which the copy of each token for the text is `distance` behind the token.
+    pub fn with_second_segment(self, distance: u32) -> Self {
+        Self { second_segment: distance, ..self }
     }
 
     /// Tokens of a pair whose query and text have this many.
@@ -29,7 +37,9 @@ impl PairLayout {
 
     /// The sequence of a pair.
     pub fn join(&self, query: &[u32], text: &[u32]) -> Vec<u32> {
-        [&self.before, query, &self.between, text, &self.after].concat()
+        let mut pair = [&self.before, query, &self.between].concat();
+        pair.extend(text.iter().chain(&self.after).map(|token| token.saturating_add(self.second_segment)));
+        pair
     }
 }
 
@@ -47,6 +57,12 @@ mod tests {
         assert_eq!(joined(Some(1), Some(2), Some(3)).unwrap(), [1, 7, 8, 2, 3, 9, 2]);
         assert_eq!(joined(Some(1), None, Some(3)).unwrap(), [1, 7, 8, 3, 9]);
         assert_eq!(joined(None, Some(2), None).unwrap(), [7, 8, 2, 9, 2]);
+    }
+
+    #[test]
+    fn a_second_segment_is_the_text_and_what_ends_it() {
+        let layout = PairLayout::new(Some(1), Some(2), None).unwrap().with_second_segment(100);
+        assert_eq!(layout.join(&[7, 8], &[9]), [1, 7, 8, 2, 109, 102]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What a cross-encoder makes of a pair, computed here from the tensors of its file: BERT as its authors describe it, with
-//! llama.cpp's choices (all tokens of segment A, GELU in its tanh form).
+//! GELU in its tanh form, as llama.cpp has it.
 
 use std::path::Path;
 
@@ -22,11 +22,14 @@ impl CrossEncoder {
         }
     }
 
-    /// The score of a query and a text, both of whole words of the vocabulary: `[CLS] query [SEP] text [SEP]`.
-    pub fn score(&self, query: &str, text: &str) -> f64 {
+    /// The score of a query and a text, both of whole words of the vocabulary: `[CLS] query [SEP] text [SEP]`. `segments`
+    /// are the token types of the query and of the text.
+    pub fn score(&self, query: &str, text: &str, segments: [usize; 2]) -> f64 {
         let [cls, sep] = ["[CLS]", "[SEP]"].map(|token| vec![self.id(token)]);
         let words = |text: &str| text.split(' ').map(|word| self.id(&format!("\u{2581}{word}"))).collect::<Vec<_>>();
-        self.forward(&[cls, words(query), sep.clone(), words(text), sep].concat())
+        let [first, second] = [[cls, words(query), sep.clone()].concat(), [words(text), sep].concat()];
+        let typed = |tokens: Vec<usize>, segment: usize| tokens.into_iter().map(move |token| (token, segment));
+        self.forward(&typed(first, segments[0]).chain(typed(second, segments[1])).collect::<Vec<_>>())
     }
 
     fn id(&self, token: &str) -> usize {
@@ -65,12 +68,13 @@ impl CrossEncoder {
         scaled.zip(weight).zip(bias).map(|((x, weight), bias)| x * weight + bias).collect()
     }
 
-    fn forward(&self, tokens: &[usize]) -> f64 {
-        let segment = self.row("token_types.weight", 0);
+    /// The score of a sequence of tokens and their types.
+    fn forward(&self, tokens: &[(usize, usize)]) -> f64 {
         let mut states: Vec<Vec<f64>> = tokens
             .iter()
             .enumerate()
-            .map(|(position, &token)| {
+            .map(|(position, &(token, segment))| {
+                let segment = self.row("token_types.weight", segment);
                 let word = self.row("token_embd.weight", token);
                 let place = self.row("position_embd.weight", position);
                 self.norm("token_embd_norm", &sum(&sum(&word, &segment), &place))

@@ -13,6 +13,7 @@ mod changed;
 mod chat;
 mod command_table;
 mod contexts;
+mod converted;
 mod cpus;
 mod cross_encoder;
 mod damaged;

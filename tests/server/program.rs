@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, field, module, text};
 
 /// The companion program with these arguments. It is built with the module, into the same folder.
-fn program(server: &Server, arguments: &[&str]) -> Command {
+pub fn program(server: &Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(module().with_file_name("redis-infer"));
     command.args(arguments).env("REDIS_URL", format!("redis://127.0.0.1:{}", server.port));
     command

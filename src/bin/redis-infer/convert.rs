@@ -1,5 +1,5 @@
-//! `redis-infer convert <model-dir> <out.gguf>`: a BERT-family sentence encoder from Hugging Face layout to
-//! GGUF, under the names that llama.cpp's `bert` architecture reads. Matrices become F16 unless asked
+//! `redis-infer convert <model-dir> <out.gguf>`: a BERT-family sentence encoder or cross-encoder from Hugging Face
+//! layout to GGUF, under the names that llama.cpp's `bert` architecture reads. Matrices become F16 unless asked
 //! otherwise; norms, biases, position and token-type embeddings stay F32, as llama.cpp expects them.
 
 mod config;
@@ -24,6 +24,9 @@ use vocabulary::Vocabulary;
 /// The metadata key for the number of tokens that the encoder's authors cut texts at. llama.cpp does not read
 /// it; `bert.context_length` is the number of positions, which can be larger.
 const MAX_SEQ_LENGTH: &str = "redis_infer.max_seq_length";
+
+/// The metadata key for the distance of a token's copy in the second segment from the token, see [`weights`].
+const SECOND_SEGMENT: &str = "redis_infer.second_segment";
 
 /// Arguments of `redis-infer convert`.
 #[derive(Clone, Debug, Args)]
@@ -107,13 +110,24 @@ fn convert(arguments: &Arguments) -> Result<Outcome> {
     let json = Json::new(dir);
     let config = Config::read(&json)?;
     let mut notes = Vec::new();
-    let pooling = pooling::choose(&json, arguments.pooling, &mut notes)?;
-    let vocabulary = Vocabulary::read(&json, config.vocab_size, &mut notes)?;
+    let pooling = match (config.cross_encoder, arguments.pooling) {
+        (true, Some(_)) => bail!("this is a cross-encoder, which makes a score and no vector; leave out --pooling"),
+        (true, None) => Pooling::Rank,
+        (false, asked) => pooling::choose(&json, asked, &mut notes)?,
+    };
+    let mut vocabulary = Vocabulary::read(&json, config.vocab_size, &mut notes)?;
 
     let mut writer = Writer::new("bert");
     metadata(&mut writer, arguments, &config, pooling);
     if let Some(length) = max_seq_length(&json)? {
         writer.u32(MAX_SEQ_LENGTH, length.min(config.positions));
+    }
+    if config.cross_encoder {
+        vocabulary.write_pairs(&mut writer);
+    }
+    if config.has_second_segment() {
+        vocabulary.double();
+        writer.u32(SECOND_SEGMENT, config.vocab_size);
     }
     vocabulary.write(&mut writer, config.token_types);
     weights::copy(&dir.join("model.safetensors"), &config, arguments.format, &mut writer)?;

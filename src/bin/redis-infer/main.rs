@@ -33,7 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Convert a BERT-family sentence encoder from Hugging Face layout to GGUF.
+    /// Convert a BERT-family sentence encoder or cross-encoder from Hugging Face layout to GGUF.
     #[command(after_help = EXIT_STATUS)]
     Convert(convert::Arguments),
     /// Ingest the text files below directories into an index.

@@ -61,6 +61,8 @@ pub struct Config {
     pub vocab_size: u32,
     /// Epsilon of the layer norms.
     pub norm_epsilon: f32,
+    /// Whether it makes a score of two texts, and not a vector of one.
+    pub cross_encoder: bool,
 }
 
 impl Config {
@@ -84,11 +86,17 @@ impl Config {
             token_types: number("type_vocab_size")?,
             vocab_size: number("vocab_size")?,
             norm_epsilon: config["layer_norm_eps"].as_f64().unwrap_or(1e-12) as f32,
+            cross_encoder: config["architectures"][0].as_str() == Some("BertForSequenceClassification"),
         };
         if !result.width.is_multiple_of(result.heads) {
             bail!("config.json: hidden_size is not a multiple of num_attention_heads");
         }
         Ok(result)
+    }
+
+    /// Whether the second of two texts is told apart by its token type.
+    pub fn has_second_segment(&self) -> bool {
+        self.cross_encoder && self.token_types > 1
     }
 }
 
@@ -97,7 +105,7 @@ fn supported(config: &Value) -> Result<()> {
     if model_type != "bert" {
         bail!(
             "config.json: model type '{model_type}' is not supported; convert knows 'bert' \
-             (MiniLM, BGE, E5, GTE and other encoders built on BertModel)"
+             (MiniLM, BGE, E5, GTE and other encoders built on BertModel, and cross-encoders as ms-marco-MiniLM)"
         );
     }
     let positions = config["position_embedding_type"].as_str().unwrap_or("absolute");

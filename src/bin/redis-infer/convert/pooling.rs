@@ -16,6 +16,9 @@ pub enum Pooling {
     Cls,
     /// The vector of the last token.
     Last,
+    /// A score in place of a vector: what a cross-encoder makes.
+    #[value(skip)]
+    Rank,
 }
 
 impl Pooling {
@@ -25,6 +28,7 @@ impl Pooling {
             Self::Mean => 1,
             Self::Cls => 2,
             Self::Last => 3,
+            Self::Rank => 4,
         }
     }
 
@@ -34,6 +38,7 @@ impl Pooling {
             Self::Mean => "mean",
             Self::Cls => "cls",
             Self::Last => "last",
+            Self::Rank => "rank",
         }
     }
 }

@@ -195,6 +195,75 @@ fn a_module_that_would_be_lost_is_refused() {
     model.refused_with("a module 'Dense'");
 }
 
+/// The model as a cross-encoder with so many labels.
+fn cross_encoder(labels: usize) -> Model {
+    let mut model = Model::new();
+    model.json("config.json", &with(config(), "architectures", json!(["BertForSequenceClassification"])));
+    model.remove("1_Pooling/config.json");
+    model.remove("modules.json");
+    model.tensor("pooler.dense.bias", &[WIDTH]);
+    let old: Vec<(String, _)> = model.tensors.drain().collect();
+    model.tensors.extend(old.into_iter().map(|(name, tensor)| (format!("bert.{name}"), tensor)));
+    model.tensor("classifier.weight", &[labels, WIDTH]);
+    model.tensor("classifier.bias", &[labels]);
+    model
+}
+
+#[test]
+fn a_cross_encoder_keeps_what_makes_its_score() {
+    let model = cross_encoder(1);
+    let header = model.convert().unwrap().header;
+    assert_eq!(header.get_u32("bert.pooling_type"), Some(4));
+    assert_eq!(header.get_bool("tokenizer.ggml.add_eos_token"), Some(true));
+    assert_eq!(header.get_bool("tokenizer.ggml.add_sep_token"), Some(false));
+    for (name, dims) in [("cls.weight", &[4_u64, 4][..]), ("cls.output.weight", &[4, 1]), ("cls.output.bias", &[1])] {
+        assert_eq!(header.tensor(name).unwrap().dims, dims, "{name}");
+    }
+    assert_eq!(model.written("cls.bias"), model.tensors["bert.pooler.dense.bias"].2);
+    assert_eq!(model.written("cls.output.bias"), model.tensors["classifier.bias"].2);
+}
+
+#[test]
+fn each_token_of_a_cross_encoder_has_a_copy_for_the_second_segment() {
+    let model = cross_encoder(1);
+    let mut arguments = model.arguments();
+    arguments.format = Format::F32;
+    let header = model.convert_with(&arguments).unwrap().header;
+    assert_eq!(header.get_u32(SECOND_SEGMENT), Some(11));
+    let tokens = model.tokens();
+    assert_eq!((tokens.len(), tokens[11].as_str(), tokens[21].as_str()), (22, "[SECOND_0]", "[SECOND_10]"));
+    let floats = |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>();
+    let (words, types) = (floats(&model.written("token_embd.weight")), floats(&model.written("token_types.weight")));
+    let (first, second) = words.split_at(11 * WIDTH);
+    for (place, (first, second)) in first.iter().zip(second).enumerate() {
+        let difference = types[WIDTH + place % WIDTH] - types[place % WIDTH];
+        assert!((second - first - difference).abs() < 1e-5, "{place}");
+    }
+}
+
+#[test]
+fn a_cross_encoder_without_token_types_needs_no_copies() {
+    let mut model = cross_encoder(1);
+    let config = with(config(), "architectures", json!(["BertForSequenceClassification"]));
+    model.json("config.json", &with(config, "type_vocab_size", json!(1)));
+    model.tensor("bert.embeddings.token_type_embeddings.weight", &[1, WIDTH]);
+    let header = model.convert().unwrap().header;
+    assert_eq!((header.get_u32(SECOND_SEGMENT), model.tokens().len()), (None, 11));
+}
+
+#[test]
+fn what_is_no_cross_encoder_after_all_is_refused() {
+    cross_encoder(3).refused_with("a classifier with 3 labels; a cross-encoder has one");
+    let mut model = cross_encoder(1);
+    model.tensors.remove("bert.pooler.dense.bias");
+    model.refused_with("the tensor pooler.dense.bias is missing");
+    let model = cross_encoder(1);
+    let mut arguments = model.arguments();
+    arguments.pooling = Some(Pooling::Mean);
+    let error = model.convert_with(&arguments).unwrap_err().to_string();
+    assert!(error.contains("leave out --pooling"), "{error}");
+}
+
 #[test]
 fn two_tokens_that_llama_cpp_cannot_tell_apart_get_a_note() {
     let model = Model::new();

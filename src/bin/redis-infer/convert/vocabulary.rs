@@ -73,6 +73,20 @@ impl Vocabulary {
         Ok(Self { tokens, types, special, normalizer })
     }
 
+    /// Adds a copy of each token, which stands for it in the second of two texts. No text is ever cut into copies: their
+    /// brackets are words of their own.
+    pub fn double(&mut self) {
+        let copies = (0..self.tokens.len()).map(|id| format!("[SECOND_{id}]"));
+        self.tokens.extend(copies.collect::<Vec<_>>());
+        self.types.resize(self.tokens.len(), UNUSED);
+    }
+
+    /// Says how two texts become one: `[CLS] first [SEP] second [SEP]`. llama.cpp takes SEP for the EOS that such a
+    /// vocabulary lacks.
+    pub fn write_pairs(&self, writer: &mut Writer) {
+        writer.bool("tokenizer.ggml.add_eos_token", true).bool("tokenizer.ggml.add_sep_token", false);
+    }
+
     /// Adds the vocabulary to a GGUF file.
     pub fn write(&self, writer: &mut Writer, token_types: u32) {
         writer

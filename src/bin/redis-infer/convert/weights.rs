@@ -2,6 +2,10 @@
 //!
 //! A safetensors shape lists the slowest dimension first and a ggml shape the fastest, so shapes are turned
 //! around and the bytes stay in order.
+//!
+//! A cross-encoder tells its two texts apart by token types, and llama.cpp knows type 0 only. The difference of the two
+//! types is therefore added to a copy of each token, for the second text: the module uses the copies, other programs do
+//! not see them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -33,6 +37,7 @@ const LAYER: [(&str, &str, Shape); 8] = [
 enum Side {
     Width,
     FeedForward,
+    One,
 }
 
 #[derive(Clone, Copy)]
@@ -41,8 +46,8 @@ enum Shape {
     Vector,
 }
 
-/// Adds all tensors of the encoder in the file at `path` to `writer`. The pooler and the heads of pre-training
-/// are left behind: sentence encoders do not use them.
+/// Adds all tensors of the model in the file at `path` to `writer`. The pooler of a sentence encoder and the heads of
+/// pre-training are left behind: they are not used.
 pub fn copy(path: &Path, config: &Config, format: Format, writer: &mut Writer) -> Result<()> {
     let bytes = fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow::anyhow!(
@@ -55,7 +60,8 @@ pub fn copy(path: &Path, config: &Config, format: Format, writer: &mut Writer) -
         .with_context(|| format!("{} is not a sound safetensors file", path.display()))?;
     let mut copy = Copy { prefix: prefix(&tensors)?, tensors, config, format, writer };
     copy.embeddings()?;
-    (0..config.layers).try_for_each(|layer| copy.layer(layer))
+    (0..config.layers).try_for_each(|layer| copy.layer(layer))?;
+    if config.cross_encoder { copy.head() } else { Ok(()) }
 }
 
 /// Models saved with a pre-training head have their encoder below `bert.`.
@@ -67,6 +73,7 @@ fn prefix(tensors: &SafeTensors) -> Result<&'static str> {
 }
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 struct Copy<'a> {
     tensors: SafeTensors<'a>,
@@ -80,19 +87,24 @@ impl Copy<'_> {
     fn embeddings(&mut self) -> Result<()> {
         let config = self.config;
         let width = config.width;
-        self.tensor(WORDS, "token_embd.weight", &[config.vocab_size, width], self.format)?;
+        let mut words = self.read(WORDS, &[config.vocab_size, width])?;
+        let mut rows = config.vocab_size;
+        if config.has_second_segment() {
+            let types = self.read(TYPES, &[config.token_types, width])?;
+            let (first, second) = types.split_at(width as usize);
+            let difference = first.iter().zip(second).map(|(first, second)| second - first).cycle();
+            let copies: Vec<f32> = words.iter().zip(difference).map(|(word, difference)| word + difference).collect();
+            words.extend(copies);
+            rows *= 2;
+        }
+        self.write(WORDS, "token_embd.weight", &[rows, width], words, self.format)?;
         self.tensor(
             "embeddings.position_embeddings.weight",
             "position_embd.weight",
             &[config.positions, width],
             Format::F32,
         )?;
-        self.tensor(
-            "embeddings.token_type_embeddings.weight",
-            "token_types.weight",
-            &[config.token_types, width],
-            Format::F32,
-        )?;
+        self.tensor(TYPES, "token_types.weight", &[config.token_types, width], Format::F32)?;
         self.module("embeddings.LayerNorm", "token_embd_norm", Shape::Vector)
     }
 
@@ -102,11 +114,24 @@ impl Copy<'_> {
         })
     }
 
+    /// What makes the score: the pooler, and the classifier, which stands beside the encoder.
+    fn head(&mut self) -> Result<()> {
+        self.module("pooler.dense", "cls", Shape::Matrix(Side::Width, Side::Width))?;
+        self.prefix = "";
+        if let &[labels, _] = self.find("classifier.weight")?.shape()
+            && labels != 1
+        {
+            bail!("model.safetensors: it is a classifier with {labels} labels; a cross-encoder has one");
+        }
+        self.module("classifier", "cls.output", Shape::Matrix(Side::One, Side::Width))
+    }
+
     /// A weight and its bias.
     fn module(&mut self, source: &str, target: &str, shape: Shape) -> Result<()> {
         let length = |side| match side {
             Side::Width => self.config.width,
             Side::FeedForward => self.config.feed_forward,
+            Side::One => 1,
         };
         let (weight, bias, format) = match shape {
             Shape::Matrix(rows, columns) => (vec![length(rows), length(columns)], length(rows), self.format),
@@ -118,6 +143,11 @@ impl Copy<'_> {
     }
 
     fn tensor(&mut self, source: &str, target: &str, shape: &[u32], format: Format) -> Result<()> {
+        let values = self.read(source, shape)?;
+        self.write(source, target, shape, values, format)
+    }
+
+    fn read(&self, source: &str, shape: &[u32]) -> Result<Vec<f32>> {
         let view = self.find(source)?;
         let expected: Vec<usize> = shape.iter().map(|&side| side as usize).collect();
         if view.shape() != expected {
@@ -130,6 +160,10 @@ impl Copy<'_> {
         if values.iter().any(|value| !value.is_finite()) {
             bail!("model.safetensors: {source} holds a value that is not a finite number");
         }
+        Ok(values)
+    }
+
+    fn write(&mut self, source: &str, target: &str, shape: &[u32], values: Vec<f32>, format: Format) -> Result<()> {
         let data = match format {
             Format::F32 => TensorData::F32(values),
             Format::F16 => {
