@@ -40,6 +40,7 @@ const SELECTION: &[Argument] = &[
     Argument::text(c"expression").after(c"FILTER").optional(),
     Argument::integer(c"exploration-factor").after(c"EF").optional(),
     Argument::double(c"min-score").after(c"MINSCORE").optional(),
+    Argument::text(c"reranking-model").after(c"RERANK").optional(),
 ];
 
 /// The options of every command that generates.

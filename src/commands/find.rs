@@ -1,11 +1,12 @@
 //! From a question to the chunks that are nearest to it: what `INFER.SEARCH` and `INFER.RAG` have in common.
 //!
 //! The question is embedded by a worker; then one lock scope on the keyspace thread searches the vector set and copies
-//! the tokens, so that what is found is one consistent view.
+//! the tokens, so that what is found is one consistent view. With `RERANK` a second look follows, without the lock.
 
 use std::time::{Duration, Instant};
 
 use super::retrieval::require_unchanged;
+use super::second_look::SecondLook;
 use super::waiting::Embedding;
 use crate::engine::EngineError;
 use crate::logic::attributes::ChunkAttributes;
@@ -29,6 +30,7 @@ pub(super) struct Question {
     /// Those the question is embedded for.
     pub settings: IndexSettings,
     pub selection: Selection,
+    pub second_look: Option<SecondLook>,
 }
 
 /// What a question finds.
@@ -44,20 +46,26 @@ pub(super) struct Findings {
     pub searched: Duration,
     /// Copying tokens; all clients waited.
     pub copied: Duration,
+    /// The second look; `None` without one.
+    pub reranked: Option<Duration>,
 }
 
 impl Question {
-    /// Embeds the question and searches with its vector. `done` is called once, when it works with Redis' lock held: it
-    /// may only hand on what was found.
-    pub(super) fn find(self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
-        let text = self.text.clone();
+    /// Embeds the question and searches with its vector. `done` is called once, perhaps with Redis' lock held: it may only
+    /// hand on what was found.
+    pub(super) fn find(mut self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
+        let (text, ticket) = (self.text.clone(), embedding.ticket.clone());
+        let second_look = self.second_look.take();
         let since = Instant::now();
         embedding.run(&[&text], move |vectors| match query_vector(vectors) {
             Ok(vector) => {
                 let embedded = since.elapsed();
                 keyspace_thread::run(self.caller.clone(), move |keyspace| {
                     let findings = keyspace.and_then(|keyspace| self.look_up(keyspace, &vector));
-                    done(findings.map(|findings| Findings { embedded, ..findings }));
+                    match (findings.map(|findings| Findings { embedded, ..findings }), second_look) {
+                        (Ok(findings), Some(look)) => look.take(self.text, ticket, findings, done),
+                        (findings, _) => done(findings),
+                    }
                 });
             }
             Err(failure) => done(Err(failure)),
@@ -66,8 +74,9 @@ impl Question {
 
     fn look_up(&self, keyspace: &Keyspace<'_>, query: &[f32]) -> Result<Findings, Failure> {
         require_unchanged(keyspace, &self.keys, &self.settings)?;
-        let Selection { k, filter, ef, min_score } = &self.selection;
-        let wanted = Wanted { vector: query, count: *k, ef: *ef, filter: filter.as_deref() };
+        let Selection { filter, ef, min_score, .. } = &self.selection;
+        let count = self.selection.candidates();
+        let wanted = Wanted { vector: query, count, ef: *ef, filter: filter.as_deref() };
         let keys = self.keys.data(self.settings.generation);
         let since = Instant::now();
         let hits = vset::similar(keyspace, &keys.vectors(), &wanted)?;
@@ -95,7 +104,9 @@ fn take(keyspace: &Keyspace<'_>, keys: &DataKeys, hit: Hit, findings: &mut Findi
         return Ok(());
     }
     match keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)? {
-        Some(tokens) => findings.chunks.push(Found { id, attributes, json, score: hit.score, tokens }),
+        Some(tokens) => {
+            findings.chunks.push(Found { id, attributes, json, score: hit.score, rerank_score: None, tokens })
+        }
         None => findings.missing += 1,
     }
     Ok(())

@@ -29,6 +29,7 @@ mod rerank;
 mod retrieval;
 mod runtime;
 mod search;
+mod second_look;
 mod text_reply;
 mod tokens;
 mod waiting;

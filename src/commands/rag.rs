@@ -1,8 +1,8 @@
 //! `INFER.RAG`: an answer from the chunks of an index.
 //!
 //! Steps and where they run: parse, settings, copy (main thread) -> tokenize the question (desk) -> embed it (embedding
-//! worker) -> VSIM and token copy in one lock scope (keyspace thread) -> choose chunks and assemble the prompt from their
-//! tokens (desk) -> generate (generation worker) -> reply (main thread).
+//! worker) -> VSIM and token copy in one lock scope (keyspace thread) -> with RERANK, texts of the chunks (desk) and their
+//! scores (reranking worker) -> choose chunks and assemble the prompt from their tokens (desk) -> generate (generation worker) -> reply (main thread).
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::find::{Findings, Question};
 use super::rag_prompt::{PromptPlan, RagPrompt};
 use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
+use super::second_look::SecondLook;
 use super::text_reply::{Detail, More, us};
 use super::waiting::{Embedding, WaitingForText};
 use crate::engine::Ticket;
@@ -35,8 +36,8 @@ struct Asked {
     detail: Detail,
 }
 
-/* INFER.RAG index query [K n] [FILTER expr] [EF n] [MINSCORE f] [BUDGET n|AUTO] [SYSTEM text] [WITHSOURCES] [WITHPROMPT]
-[generation options] */
+/* INFER.RAG index query [K n] [FILTER expr] [EF n] [MINSCORE f] [RERANK model] [BUDGET n|AUTO] [SYSTEM text]
+[WITHSOURCES] [WITHPROMPT] [generation options] */
 /// Answers a question with the K nearest chunks as context.
 pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Rag::parse(args)?;
@@ -47,6 +48,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let IndexModels { embedder, generator } = index_models(&settings)?;
     let permit = embedder.permit(queue_limit())?;
+    let second_look = SecondLook::begin(&request.selection, &generator)?;
     let detail = Detail::of(&request.options);
     let plan = PromptPlan {
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
@@ -64,6 +66,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         keys,
         settings,
         selection: request.selection,
+        second_look,
     };
     let asked = Asked { waiting, plan, with_sources: request.with_sources, with_prompt: request.with_prompt, detail };
     engine()?.run(move || question.find(embedding, move |findings| asked.hand_on(findings)))?;
@@ -118,10 +121,13 @@ impl Asked {
             ("embed_us", us(findings.embedded)),
             ("search_us", us(findings.searched)),
             ("copy_us", us(findings.copied)),
+        ];
+        more.stats.extend(findings.reranked.map(|time| ("rerank_us", us(time))));
+        more.stats.extend([
             ("used_chunks", Value::from(findings.chunks.len() - left_out)),
             ("dropped_chunks", Value::from(left_out)),
             ("missing_chunks", Value::from(findings.missing)),
-        ];
+        ]);
         more
     }
 }

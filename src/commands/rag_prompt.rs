@@ -120,13 +120,14 @@ impl RagPrompt {
 
 /// `best` is the best chunk of the source.
 fn source(best: &Found, chunks: Vec<Value>, (first, last): (u32, u32), tokens: usize, used: bool) -> Value {
-    Value::Map(vec![
+    let mut fields = vec![
         ("id", Value::from(best.id.as_str())),
         ("path", Value::from(best.attributes.path.as_str())),
         ("chunks", Value::Array(chunks)),
         ("lines", Value::Array(vec![Value::from(first), Value::from(last)])),
         ("score", Value::Double(best.score)),
-        ("tokens", Value::from(tokens)),
-        ("used", Value::from(u32::from(used))),
-    ])
+    ];
+    fields.extend(best.rerank_score.map(|score| ("rerank_score", Value::Double(score.into()))));
+    fields.extend([("tokens", Value::from(tokens)), ("used", Value::from(u32::from(used)))]);
+    Value::Map(fields)
 }

@@ -7,6 +7,7 @@ use redis_module::Context;
 use super::find::{Findings, Question};
 use super::retrieval::{index_models, require_settings};
 use super::runtime::{engine, queue_limit};
+use super::second_look::SecondLook;
 use super::waiting::{Embedding, block_for_model};
 use crate::engine::Served;
 use crate::logic::keys::IndexKeys;
@@ -29,7 +30,7 @@ struct Detail {
     attributes: bool,
 }
 
-/* INFER.SEARCH index query [K n] [FILTER expr] [EF n] [MINSCORE f] [WITHTEXT] [WITHATTRS] */
+/* INFER.SEARCH index query [K n] [FILTER expr] [EF n] [MINSCORE f] [RERANK model] [WITHTEXT] [WITHATTRS] */
 /// The K nearest chunks, best first.
 pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Search::parse(args)?;
@@ -40,6 +41,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
+    let second_look = SecondLook::begin(&request.selection, &models.generator)?;
     let (pending, ticket) = block_for_model(ctx, "INFER.SEARCH", &models.embedder)?;
     let embedding = Embedding { served: models.embedder, permit, ticket };
     let detail = Detail { text: request.with_text.then_some(models.generator), attributes: request.with_attributes };
@@ -49,6 +51,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         keys,
         settings,
         selection: request.selection,
+        second_look,
     };
     engine()?.run(move || question.find(embedding, move |findings| hand_on(pending, findings, detail)))?;
     Ok(Outcome::Pending)
@@ -83,6 +86,7 @@ impl Detail {
             ("lines", Value::Array(vec![Value::from(first), Value::from(last)])),
             ("score", Value::Double(hit.score)),
         ];
+        fields.extend(hit.rerank_score.map(|score| ("rerank_score", Value::Double(score.into()))));
         if let Some(generator) = &self.text {
             fields.push(("text", Value::from(generator.model.detokenize(&hit.tokens)?)));
         }

@@ -109,6 +109,13 @@ pub const K_MIN: u32 = 1;
 /// `K` of a search: chunks returned.
 pub const K_MAX: u32 = 200;
 
+/// `RERANK`: chunks that the reranker reads for each that is kept, so that there is something to choose from.
+pub const RERANK_CANDIDATES_PER_K: u32 = 4;
+/// `RERANK`: chunks that the reranker reads, whatever `K` is.
+pub const RERANK_CANDIDATES_MIN: u32 = 20;
+/// `RERANK`: chunks that the reranker reads, as many as `K` may be.
+pub const RERANK_CANDIDATES_MAX: u32 = K_MAX;
+
 /// `EF` of a search: candidates kept at hand while the graph is walked.
 pub const EF_MIN: u32 = 1;
 /// `EF` of a search: all clients wait meanwhile, 1.4 ms with the default of `VSIM`, 100, and 14 to 19 ms with this one

@@ -18,6 +18,8 @@ pub struct Found {
     pub json: Vec<u8>,
     /// Similarity, 0 to 1.
     pub score: f64,
+    /// How well a reranker finds it fits, any number; `None` when none was asked.
+    pub rerank_score: Option<f32>,
     /// Its token ids.
     pub tokens: Vec<u32>,
 }

@@ -46,6 +46,7 @@ const SELECTION: &[&str] = &[
     "K 200",
     "EF $many",
     "MINSCORE $fraction",
+    "RERANK $ranker",
     "FILTER .chunk>=0",
     "FILTER .path=='p1'||.chunk%2==1",
     "FILTER .nothing",

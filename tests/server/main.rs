@@ -48,6 +48,7 @@ mod rerank;
 mod rights;
 mod sampling;
 mod search;
+mod second_look;
 mod secrets;
 mod servers;
 mod settings;

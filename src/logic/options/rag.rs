@@ -15,8 +15,8 @@ pub enum Budget {
     Auto,
 }
 
-/// `INFER.RAG index query [K n] [FILTER expr] [EF n] [MINSCORE f] [BUDGET n|AUTO] [SYSTEM text] [WITHSOURCES]
-/// [WITHPROMPT] [generation options]`.
+/// `INFER.RAG index query [K n] [FILTER expr] [EF n] [MINSCORE f] [RERANK model] [BUDGET n|AUTO] [SYSTEM text]
+/// [WITHSOURCES] [WITHPROMPT] [generation options]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rag<'a> {
     /// The index.
@@ -83,7 +83,7 @@ mod tests {
             let expected = Rag {
                 index: "docs",
                 query: "question",
-                selection: Selection { k: 5, filter: None, ef: None, min_score: 0.0 },
+                selection: Selection::default(),
                 budget: Budget::All,
                 system: None,
                 with_sources: false,
@@ -100,7 +100,8 @@ mod tests {
             "docs question TEMP 0 k 3 withstats SYSTEM '' STOP 1 K WITHSOURCES minscore 1 WITHPROMPT budget 9 EF 7";
         with_words(line, |args| {
             let parsed = Rag::parse(args).unwrap();
-            assert_eq!(parsed.selection, Selection { k: 3, filter: None, ef: Some(7), min_score: 1.0 });
+            let selection = Selection { k: 3, ef: Some(7), min_score: 1.0, ..Selection::default() };
+            assert_eq!(parsed.selection, selection);
             assert_eq!((parsed.system, parsed.budget), (Some(""), Budget::Tokens(9)));
             assert!(parsed.with_sources && parsed.with_prompt);
             assert_eq!((parsed.options.sampling.temperature, parsed.options.with_stats), (0.0, true));

@@ -14,11 +14,13 @@ pub struct Selection {
     pub ef: Option<u32>,
     /// `MINSCORE`: the lowest score, from 0 (opposite) to 1 (same direction).
     pub min_score: f64,
+    /// `RERANK`: the model that puts what was found into its order.
+    pub rerank: Option<String>,
 }
 
 impl Default for Selection {
     fn default() -> Self {
-        Self { k: limits::K_DEFAULT, filter: None, ef: None, min_score: limits::MINSCORE_MIN }
+        Self { k: limits::K_DEFAULT, filter: None, ef: None, min_score: limits::MINSCORE_MIN, rerank: None }
     }
 }
 
@@ -33,9 +35,21 @@ impl Selection {
             "FILTER" => self.filter = Some(filter(args)?.to_owned()),
             "EF" => self.ef = Some(args.integer("EF", limits::EF_MIN, limits::EF_MAX)?),
             "MINSCORE" => self.min_score = args.double("MINSCORE", limits::MINSCORE_MIN, limits::MINSCORE_MAX)?,
+            "RERANK" => self.rerank = Some(args.model("RERANK")?.to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Chunks to look for. A reranker chooses from more than are kept.
+    pub fn candidates(&self) -> u32 {
+        match self.rerank {
+            None => self.k,
+            Some(_) => self
+                .k
+                .saturating_mul(limits::RERANK_CANDIDATES_PER_K)
+                .clamp(limits::RERANK_CANDIDATES_MIN, limits::RERANK_CANDIDATES_MAX),
+        }
     }
 }
 
@@ -58,7 +72,7 @@ pub fn filter_effort(filter: &str) -> u32 {
     effort.clamp(limits::FILTER_EFFORT_MIN, limits::FILTER_EFFORT_MAX)
 }
 
-/// `INFER.SEARCH index query [K n] [FILTER expr] [EF n] [MINSCORE f] [WITHTEXT] [WITHATTRS]`.
+/// `INFER.SEARCH index query [K n] [FILTER expr] [EF n] [MINSCORE f] [RERANK model] [WITHTEXT] [WITHATTRS]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search<'a> {
     /// The index.
@@ -111,7 +125,7 @@ mod tests {
     #[test]
     fn a_search_has_a_query_and_a_default_for_the_rest() {
         with_words("docs question", |args| {
-            let selection = Selection { k: 5, filter: None, ef: None, min_score: 0.0 };
+            let selection = Selection::default();
             let expected =
                 Search { index: "docs", query: "question", selection, with_text: false, with_attributes: false };
             assert_eq!(Search::parse(args), Ok(expected));
@@ -120,12 +134,22 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        with_words("docs question WithAttrs MINSCORE 0.75 WITHTEXT filter .chunk==1 ef 1000 k 200", |args| {
-            let selection = Selection { k: 200, filter: Some(".chunk==1".into()), ef: Some(1000), min_score: 0.75 };
+        with_words("docs question WithAttrs MINSCORE 0.75 rerank m WITHTEXT filter .chunk==1 ef 1000 k 200", |args| {
+            let (filter, rerank) = (Some(".chunk==1".into()), Some("m".into()));
+            let selection = Selection { k: 200, filter, ef: Some(1000), min_score: 0.75, rerank };
             let expected =
                 Search { index: "docs", query: "question", selection, with_text: true, with_attributes: true };
             assert_eq!(Search::parse(args), Ok(expected));
         });
+    }
+
+    #[test]
+    fn a_reranker_chooses_from_four_times_as_many_chunks_but_from_some_and_not_too_many() {
+        let candidates = |line: &str| with_words(line, |args| Search::parse(args).unwrap().selection.candidates());
+        assert_eq!(candidates("docs q K 7"), 7);
+        for (k, expected) in [(1, 20), (5, 20), (6, 24), (50, 200), (51, 200), (200, 200)] {
+            assert_eq!(candidates(&format!("docs q rerank * K {k}")), expected);
+        }
     }
 
     #[test]
@@ -146,6 +170,8 @@ mod tests {
             ("docs q K 99999999999999999999", "K must be from 1 to 200"),
             ("docs q K -1", "K must be from 1 to 200"),
             ("docs q K five", "K is not an integer"),
+            ("docs q RERANK", "option RERANK needs a value"),
+            ("docs q RERANK ''", "RERANK must not be empty"),
             ("docs q EF 0", "EF must be from 1 to 1000"),
             ("docs q EF 1001", "EF must be from 1 to 1000"),
             ("docs q EF", "option EF needs a value"),

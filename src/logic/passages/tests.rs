@@ -60,6 +60,7 @@ fn found(path: &str, number: u32, (first_line, last_line): (u32, u32), tokens: V
         },
         json: Vec::new(),
         score: 0.5,
+        rerank_score: None,
         tokens,
     }
 }
