@@ -59,6 +59,7 @@ impl Engine {
     /// An engine without models and without threads: they come with the first model.
     #[must_use]
     pub fn new(settings: EngineSettings) -> Arc<Self> {
+        memory::share_freed_memory(settings.cpus);
         Arc::new(Self {
             metrics: Arc::default(),
             budget: Budget::new(settings.cpus),
