@@ -38,8 +38,9 @@ const NAME: &str = "infer-keys";
 /// Pieces of work that may wait; a request has one at a time, so the queue limit of requests is enough.
 const WAITING_LIMIT: i64 = limits::QUEUE_LIMIT_MAX;
 
-/// A lock scope this long is logged: clients have felt it.
-const LONG_HOLD: Duration = Duration::from_millis(5);
+/// A lock scope this long is logged: clients have felt it. Longer than a search with a filter takes (`limits::FILTER_EFFORT_MAX`),
+/// which would fill the log.
+const LONG_HOLD: Duration = Duration::from_millis(50);
 
 /// How long [`stop`] waits for the thread to end.
 const STOP_DEADLINE: Duration = Duration::from_millis(100);
