@@ -91,16 +91,17 @@ redis_module! {
     init: init,
     deinit: deinit,
     commands: [
-        // name, handler, flags; keys and ACL categories are in commands::docs
+        // name, handler, flags; keys and ACL categories are in commands::docs. getkeys-api where the number of keys is an
+        // argument: see redis_api::key_positions
         ["infer.load", load, "admin blocking", 0, 0, 0, ""],
         ["infer.unload", unload, "admin blocking", 0, 0, 0, ""],
         ["infer.models", models, "fast", 0, 0, 0, ""],
         ["infer.model", model, "fast", 0, 0, 0, ""],
         ["infer.tokenize", tokenize, "blocking", 0, 0, 0, ""],
         ["infer.tokenizestore", tokenize_store, "write deny-oom blocking", 0, 0, 0, ""],
-        ["infer.detokenize", detokenize, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
-        ["infer.generate", generate, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
-        ["infer.chat", chat, "readonly blocking no-mandatory-keys", 0, 0, 0, ""],
+        ["infer.detokenize", detokenize, "readonly blocking no-mandatory-keys getkeys-api", 0, 0, 0, ""],
+        ["infer.generate", generate, "readonly blocking no-mandatory-keys getkeys-api", 0, 0, 0, ""],
+        ["infer.chat", chat, "readonly blocking no-mandatory-keys getkeys-api", 0, 0, 0, ""],
         ["infer.embed", embed, "blocking", 0, 0, 0, ""],
         ["infer.rerank", rerank, "blocking", 0, 0, 0, ""],
         ["infer.index", index, "write deny-oom", 0, 0, 0, ""],

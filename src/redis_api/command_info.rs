@@ -8,6 +8,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
+use std::sync::OnceLock;
 
 use redis_module::{Context, raw};
 
@@ -164,9 +165,22 @@ impl Argument {
 ///
 /// # Errors
 /// `INTERNAL` with the command that Redis does not know, or whose description it refused.
-pub fn describe(ctx: &Context, commands: &[Command]) -> Result<(), Failure> {
+pub fn describe(ctx: &Context, commands: &'static [Command]) -> Result<(), Failure> {
+    // When the module is loaded a second time they are there already, and the same.
+    let _ = DESCRIBED.set(commands);
     commands.iter().try_for_each(|command| describe_one(ctx, command))
 }
+
+/// For the commands that have a number of keys among their arguments: its position, and what the flags of the module API
+/// say is done with the keys.
+pub(super) fn numbered_keys(command: &[u8]) -> Option<(usize, u32)> {
+    let same = |described: &&Command| described.name.to_bytes().eq_ignore_ascii_case(command);
+    let keys = DESCRIBED.get()?.iter().find(same)?.keys.iter().find(|keys| keys.count == Count::Numkeys)?;
+    Some((keys.at.into(), keys.access.flags()))
+}
+
+/// What [`describe`] got.
+static DESCRIBED: OnceLock<&'static [Command]> = OnceLock::new();
 
 fn describe_one(ctx: &Context, command: &Command) -> Result<(), Failure> {
     let failed = |what| Failure::internal(format!("{what} of the command {}", command.name.to_string_lossy()));

@@ -3,6 +3,7 @@
 use redis_module::{Context, RedisResult, RedisString, RedisValue};
 
 use super::guard::guarded;
+use super::key_positions;
 use super::pending::HandlerScope;
 use super::reply::{Failure, Value, send};
 
@@ -27,6 +28,9 @@ pub type Handler = fn(&Context, &[&[u8]]) -> Result<Outcome, Failure>;
 /// # Errors
 /// Never; replies are sent here because `redis_module` would garble error texts.
 pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisResult {
+    if key_positions::told(ctx, args) {
+        return Ok(RedisValue::NoReply);
+    }
     let scope = HandlerScope::enter();
     let outcome = guarded("a command handler", || {
         let args: Vec<&[u8]> = args.iter().skip(1).map(RedisString::as_slice).collect();

@@ -140,8 +140,16 @@ impl<'a> Keyspace<'a> {
     }
 
     fn call(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<Reply, Failure> {
-        call(self.ctx, command, flags, args)?
-            .ok_or_else(|| Failure::internal(format!("the server did not answer {command}")))
+        match call(self.ctx, command, flags, args) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(Failure::internal(format!("the server did not answer {command}"))),
+            // One command of ours reads many keys, so Redis' text alone would leave the caller guessing.
+            Err(failure) if failure.code == "WRONGTYPE" => {
+                let key = shown(args.first().copied().unwrap_or_default());
+                Err(Failure::new("WRONGTYPE", format!("{}: {key}", failure.text)))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub mod entry;
 pub mod events;
 pub mod guard;
 pub mod info;
+mod key_positions;
 pub mod keyspace;
 pub mod keyspace_thread;
 pub mod lock_times;

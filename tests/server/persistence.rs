@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, eventually, field, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, contents, eventually, field};
 
 /// Commands that leave every kind of key: written, kept, changed and removed chunks, and a key that expires.
 fn write_everything(client: &mut Client) {
@@ -18,41 +18,6 @@ fn write_everything(client: &mut Client) {
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", [&animals.replace("dog", "file"), france].join("\n\n")]);
     client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", ""]);
     client.ok(&cmd!["INFER.TOKENIZESTORE", "k", "chat", "some text", "EX", 1000]);
-}
-
-/// Every key with its value, in a form that does not depend on how the server got it.
-fn contents(client: &mut Client) -> Vec<(String, Value)> {
-    let mut keys: Vec<String> = array(&client.ok(&cmd!["KEYS", "*"])).iter().map(|key| text(key).to_owned()).collect();
-    keys.sort();
-    let mut contents = Vec::new();
-    for key in keys {
-        match client.text(&cmd!["TYPE", &key]).as_str() {
-            "vectorset" => contents.extend(elements(client, &key)),
-            "hash" => {
-                let mut fields: Vec<Vec<u8>> =
-                    array(&client.ok(&cmd!["HGETALL", &key])).iter().map(|word| bytes(word).to_vec()).collect();
-                // Pairs stay pairs: names and values are sorted in the same way on both sides.
-                fields.sort();
-                contents.push((key, Value::Array(fields.into_iter().map(Value::BulkString).collect())));
-            }
-            "set" => contents.push((key.clone(), client.ok(&cmd!["SORT_RO", &key, "ALPHA"]))),
-            _ => contents.push((key.clone(), client.ok(&cmd!["GET", &key]))),
-        }
-    }
-    contents
-}
-
-/// The elements of a vector set: stored vector and attributes.
-fn elements(client: &mut Client, key: &str) -> Vec<(String, Value)> {
-    let everything = client.ok(&cmd!["VSIM", key, "VALUES", 64, vec![1; 64], "COUNT", 1000]);
-    let mut names: Vec<String> = array(&everything).iter().map(|name| text(name).to_owned()).collect();
-    names.sort();
-    let mut elements = Vec::new();
-    for name in names {
-        elements.push((format!("{key} {name} vector"), client.ok(&cmd!["VEMB", key, &name, "RAW"])));
-        elements.push((format!("{key} {name} attributes"), client.ok(&cmd!["VGETATTR", key, &name])));
-    }
-    elements
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What every test needs: a server, clients, models, and readers of replies.
 
 mod client;
+mod cluster;
+mod contents;
+mod index;
 mod models;
 mod reply;
 mod server;
@@ -10,9 +13,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Refusal};
+pub use cluster::Cluster;
+pub use contents::contents;
+pub use index::{documents, keys_of};
 pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, STRICT};
-pub use reply::{array, bytes, doubles, field, float, floats, int, text};
-pub use server::{Server, module};
+pub use reply::{array, bytes, doubles, field, float, floats, int, pairs, text};
+pub use server::{Server, free_port, module};
 
 /// Longer than anything here takes, also when the machine is busy with something else.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +56,13 @@ pub fn seed() -> u64 {
 /// Prints a figure. Not with println: what a test that passes prints is not shown.
 pub fn report(figure: &str) {
     let _ = writeln!(std::io::stderr(), "\n{figure}");
+}
+
+/// Prints how long the work of this module has held up other clients at most, on the server of `client`.
+pub fn report_locks(client: &mut Client, what: &str) {
+    let info = client.text(&cmd!["INFO", "infer_locks"]);
+    let fields: Vec<&str> = info.lines().filter(|line| line.contains(':')).collect();
+    report(&format!("{what}: {}", fields.join(" ")));
 }
 
 /// The file or folder that the environment variable `name` names.

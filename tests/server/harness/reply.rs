@@ -73,3 +73,17 @@ pub fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
     };
     found.unwrap_or_else(|| panic!("no field {name} in {value:?}"))
 }
+
+/// Names and values: of a map, or of the flat array that RESP2 makes of one.
+#[track_caller]
+pub fn pairs(value: &Value) -> Vec<(&Value, &Value)> {
+    match value {
+        Value::Map(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
+        Value::Array(flat) => {
+            let (pairs, rest) = flat.as_chunks::<2>();
+            assert!(rest.is_empty(), "an odd number of elements: {value:?}");
+            pairs.iter().map(|[name, value]| (name, value)).collect()
+        }
+        other => panic!("neither a map nor a flat array: {other:?}"),
+    }
+}

@@ -24,6 +24,8 @@ pub struct Server {
     pub port: u16,
     folder: TempDir,
     program: PathBuf,
+    /// Beside what every server here is started with.
+    options: Vec<String>,
 }
 
 impl Server {
@@ -69,7 +71,8 @@ impl Server {
             let folder = TempDir::with_prefix("redis-infer-test-").unwrap();
             let port = free_port();
             let child = spawn(program, folder.path(), port, options, debug);
-            let mut server = Self { child, port, folder, program: program.to_owned() };
+            let options = options.iter().map(|&option| option.to_owned()).collect();
+            let mut server = Self { child, port, folder, program: program.to_owned(), options };
             if server.comes_up() {
                 return server;
             }
@@ -84,7 +87,7 @@ impl Server {
         let folder = TempDir::with_prefix("redis-infer-test-").unwrap();
         let program = required("REDIS_INFER_REDIS_SERVER");
         let child = spawn(&program, folder.path(), free_port(), options, false);
-        let mut server = Self { child, port: 0, folder, program };
+        let mut server = Self { child, port: 0, folder, program, options: Vec::new() };
         assert!(!server.wait_for_exit(), "the server started");
         server.log()
     }
@@ -96,6 +99,22 @@ impl Server {
         assert!(self.wait_for_exit(), "the server ended with an error");
         self.child = run(Command::new(&self.program).arg(CONFIG_FILE), self.folder.path());
         assert!(self.comes_up(), "the server did not start again");
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts a server that has ended with the same options, port and folder, and so with its data; without models.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        self.child = spawn(&self.program, self.folder.path(), self.port, &options, true);
+        assert!(self.comes_up(), "the server did not start again");
+        let mut client = self.client();
+        super::eventually("the data is loaded", || client.text(&cmd!["INFO", "persistence"]).contains("\nloading:0\r"));
     }
 
     /// Whether it accepts connections within the deadline; `false` when it has ended.

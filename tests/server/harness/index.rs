@@ -1,0 +1,120 @@
+//! What an index holds, read from its keys alone, and whether they agree with each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::Value;
+
+use super::{Client, array, bytes, cmd, field, int, pairs, text};
+
+/// The texts of a document's chunks, by its path.
+pub type Documents = BTreeMap<String, Vec<String>>;
+
+/// The documents of an index whose generation model is `chat`. Fails unless its keys agree: what a search can see is
+/// what the documents' hashes say, each chunk has its tokens, nothing else is there, and the counters are right.
+///
+/// A document whose write was interrupted may name versions that are not there, but has one visible text.
+#[track_caller]
+pub fn documents(client: &mut Client, index: &str) -> Documents {
+    let keys = keys_of(client, index);
+    let tag = tag(client, index);
+    let below = |prefix: String| -> BTreeSet<String> {
+        keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect()
+    };
+    let mut visible = visible(client, &format!("vec:{tag}"));
+    let elements = visible.len();
+    let mut token_keys = below(format!("tokens:{tag}:"));
+    let paths = below(format!("doc:{tag}:"));
+    let mut documents = Documents::new();
+    let mut tokens = 0;
+    for path in &paths {
+        let hash = client.ok(&cmd!["HGETALL", format!("doc:{tag}:{path}")]);
+        let fields: BTreeMap<&str, &str> =
+            pairs(&hash).into_iter().map(|(name, value)| (text(name), text(value))).collect();
+        let mut chunks = Vec::new();
+        let mut own_tokens = 0;
+        let mut ended = false;
+        for number in 0..fields["chunks"].parse::<usize>().unwrap() {
+            let id = format!("{path}:chunk_{number}");
+            let versions = fields[format!("chunk_{number}").as_str()];
+            let names = versions.trim_start_matches('?').split(',').map(|version| format!("{id}@{version}"));
+            let shown: Vec<serde_json::Value> = names.filter_map(|name| visible.remove(&name)).collect();
+            let [attributes] = shown.as_slice() else {
+                assert!(shown.is_empty(), "several versions of {id} are visible");
+                assert!(versions.starts_with('?'), "{id} is not visible, but its document says that it is there");
+                ended = true;
+                continue;
+            };
+            assert!(!ended, "{id} is visible, but a chunk before it is not");
+            assert_eq!(attributes["path"], path.as_str());
+            assert_eq!(attributes["chunk"], number);
+            assert!(token_keys.remove(&id), "{id} has no tokens");
+            let key = format!("tokens:{tag}:{id}");
+            let blob = client.ok(&cmd!["GET", &key]);
+            own_tokens += bytes(&blob).len() / 4;
+            chunks.push(client.text(&cmd!["INFER.DETOKENIZE", "chat", 0, "BLOB", bytes(&blob)]));
+        }
+        if !hash_is_unsettled(&fields) {
+            assert_eq!(fields["tokens"], own_tokens.to_string(), "{path}");
+        }
+        tokens += own_tokens;
+        if !chunks.is_empty() {
+            documents.insert(path.clone(), chunks);
+        }
+    }
+    assert!(visible.is_empty(), "visible without a document: {:?}", visible.keys());
+    assert!(token_keys.is_empty(), "tokens without a chunk: {token_keys:?}");
+    assert_eq!(listed(client, &format!("paths:{tag}")), paths, "the set of paths");
+    let info = client.ok(&cmd!["INFER.INDEXINFO", index]);
+    let number = |name: &str| usize::try_from(int(field(&info, name))).unwrap();
+    assert_eq!(number("documents"), paths.len());
+    assert_eq!(number("chunks"), elements);
+    assert_eq!(number("vectors"), elements);
+    assert_eq!(number("tokens"), tokens);
+    documents
+}
+
+/// Whether a write of the document began and did not end.
+fn hash_is_unsettled(fields: &BTreeMap<&str, &str>) -> bool {
+    fields.iter().any(|(name, value)| name.starts_with("chunk_") && value.starts_with('?'))
+}
+
+/// All keys that belong to an index, its own name excepted.
+#[track_caller]
+pub fn keys_of(client: &mut Client, index: &str) -> Vec<String> {
+    let all = client.ok(&cmd!["KEYS", "*"]);
+    let own = format!(":{{{index}}}");
+    array(&all).iter().map(|key| text(key).to_owned()).filter(|key| key.contains(&own)).collect()
+}
+
+/// What follows the kind in the names of the keys: the hash tag, and the generation from the second on.
+fn tag(client: &mut Client, index: &str) -> String {
+    match client.ok(&cmd!["HGET", index, "generation"]) {
+        Value::Nil => format!("{{{index}}}"),
+        generation if text(&generation) == "1" => format!("{{{index}}}"),
+        generation => format!("{{{index}}}@{}", text(&generation)),
+    }
+}
+
+/// The elements of a vector set that a search can find, with their attributes.
+#[track_caller]
+fn visible(client: &mut Client, key: &str) -> BTreeMap<String, serde_json::Value> {
+    let all = int(&client.ok(&cmd!["VCARD", key]));
+    if all == 0 {
+        return BTreeMap::new();
+    }
+    let dim = usize::try_from(int(&client.ok(&cmd!["VDIM", key]))).unwrap();
+    let found = client.ok(&cmd!["VSIM", key, "VALUES", dim, vec![1; dim], "COUNT", all, "TRUTH", "WITHATTRIBS"]);
+    let elements = pairs(&found);
+    assert_eq!(elements.len(), usize::try_from(all).unwrap(), "VSIM does not find every element of {key}");
+    let shown = elements.into_iter().filter(|(_, attributes)| **attributes != Value::Nil);
+    shown.map(|(name, json)| (text(name).to_owned(), serde_json::from_str(text(json)).unwrap())).collect()
+}
+
+/// The members of a set.
+#[track_caller]
+fn listed(client: &mut Client, key: &str) -> BTreeSet<String> {
+    match client.ok(&cmd!["SMEMBERS", key]) {
+        Value::Set(members) | Value::Array(members) => members.iter().map(|path| text(path).to_owned()).collect(),
+        other => panic!("not a set: {other:?}"),
+    }
+}
