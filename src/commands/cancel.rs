@@ -1,5 +1,7 @@
 //! `INFER.CANCEL`: ends a request of another client.
 
+use std::sync::atomic::Ordering;
+
 use redis_module::Context;
 
 use super::live::visible;
@@ -17,6 +19,10 @@ pub fn cancel(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     args.end()?;
     let found = visible(ctx).into_iter().find(|(listed, _)| i64::try_from(*listed) == Ok(id));
     let Some((_, live)) = found else { return Ok(Outcome::Reply(Value::Int(0))) };
-    pending::cancel(ctx, live.caller.client, &live.ticket.cancelled)?;
+    if live.is_awaited {
+        pending::cancel(ctx, live.caller.client, &live.ticket.cancelled)?;
+    } else {
+        live.ticket.cancelled.store(true, Ordering::Relaxed);
+    }
     Ok(Outcome::Reply(Value::Int(1)))
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::retrieval::require_unchanged;
+use super::retrieval::require_same_models;
 use super::second_look::SecondLook;
 use super::waiting::Embedding;
 use crate::engine::EngineError;
@@ -73,11 +73,10 @@ impl Question {
     }
 
     fn look_up(&self, keyspace: &Keyspace<'_>, query: &[f32]) -> Result<Findings, Failure> {
-        require_unchanged(keyspace, &self.keys, &self.settings)?;
+        let keys = require_same_models(keyspace, &self.keys, &self.settings)?;
         let Selection { filter, ef, min_score, .. } = &self.selection;
         let count = self.selection.candidates();
         let wanted = Wanted { vector: query, count, ef: *ef, filter: filter.as_deref() };
-        let keys = self.keys.data(self.settings.generation);
         let since = Instant::now();
         let hits = vset::similar(keyspace, &keys.vectors(), &wanted)?;
         let mut findings = Findings { searched: since.elapsed(), ..Findings::default() };

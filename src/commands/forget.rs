@@ -2,10 +2,13 @@
 
 use redis_module::Context;
 
-use super::document::Writer;
+use super::document::Document;
+use super::index_work;
+use super::replace::{Replacement, Switch};
 use super::retrieval::require_settings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Forget;
+use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, Value};
@@ -19,6 +22,12 @@ pub fn forget(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), IndexKeys::new(request.index));
     let settings = require_settings(&keyspace, &keys)?;
     let data = keys.data(settings.generation);
-    let writer = Writer { keys: &data, path: request.path, quant: settings.quant.name() };
-    Ok(Outcome::Reply(Value::from(writer.forget(&keyspace)?)))
+    let before = Document::read(&keyspace, &data.document(request.path))?;
+    match Replacement::by_nothing(data, request.path, settings.quant.name(), before).switch(&keyspace)? {
+        Switch::Done(counts) => {
+            index_work::changed(Caller::of(ctx, "INFER.FORGET").db, request.index, request.path);
+            Ok(Outcome::Reply(Value::from(counts.removed)))
+        }
+        Switch::Overtaken => Err(Failure::internal("a document changed while the lock was held")),
+    }
 }

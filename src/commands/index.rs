@@ -2,12 +2,15 @@
 
 use redis_module::Context;
 
+use super::clearing::is_anything_left;
+use super::index_work;
 use super::retrieval::read_settings;
 use super::runtime::engine;
-use crate::engine::Purpose;
+use crate::engine::{Purpose, Served};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
 use crate::logic::options::CreateIndex;
+use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, Value, shown};
@@ -22,22 +25,7 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let engine = engine()?;
     let embedder = engine.find_for(request.embed_model, Purpose::Embedding)?;
     let generator = engine.find_for(request.gen_model, Purpose::Generation)?;
-    if request.max_tokens > embedder.context {
-        let (asked, reads) = (request.max_tokens, embedder.context);
-        return Err(Failure::new(
-            "CTXLIMIT",
-            format!(
-                "MAXTOKENS {asked} is more than the {reads} tokens that model '{}' reads at once",
-                embedder.model.name
-            ),
-        ));
-    }
-    if !generator.model.has_template() {
-        return Err(Failure::err(format!(
-            "model '{}' has no usable chat template, which INFER.RAG needs; use an instruct model as GENMODEL",
-            generator.model.name
-        )));
-    }
+    check_models(&embedder, &generator, request.max_tokens)?;
     let settings = IndexSettings {
         embed_model: embedder.model.name.clone(),
         gen_model: generator.model.name.clone(),
@@ -52,15 +40,42 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let keys = IndexKeys::new(request.index);
     let keyspace = Keyspace::of(ctx);
     match read_settings(&keyspace, &keys)? {
-        None if vset::exists(&keyspace, &keys.data(FIRST_GENERATION).vectors())? => return Err(leftover(&keys)),
-        None => write_settings(&keyspace, &keys, &settings)?,
+        None if is_anything_left(&keyspace, &keys, &keys.data(FIRST_GENERATION))? => return Err(leftover(&keys)),
+        None => {
+            write_settings(&keyspace, &keys, &settings)?;
+            // Of an index of this name that is gone.
+            index_work::forget_reindex(Caller::of(ctx, "INFER.INDEX").db, request.index);
+        }
         Some(existing) if existing == (IndexSettings { generation: existing.generation, ..settings.clone() }) => {}
         Some(existing) => return Err(different(&keys, &existing, &settings)),
     }
     Ok(Outcome::Reply(Value::OK))
 }
 
-fn write_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys, settings: &IndexSettings) -> Result<(), Failure> {
+/// Whether an index can have these models, with chunks of up to `max_tokens` tokens.
+pub(super) fn check_models(embedder: &Served, generator: &Served, max_tokens: u32) -> Result<(), Failure> {
+    if max_tokens > embedder.context {
+        let (reads, name) = (embedder.context, &embedder.model.name);
+        return Err(Failure::new(
+            "CTXLIMIT",
+            format!("MAXTOKENS {max_tokens} is more than the {reads} tokens that model '{name}' reads at once"),
+        ));
+    }
+    if !generator.model.has_template() {
+        return Err(Failure::err(format!(
+            "model '{}' has no usable chat template, which INFER.RAG needs; use an instruct model as GENMODEL",
+            generator.model.name
+        )));
+    }
+    Ok(())
+}
+
+/// Makes these the settings of an index.
+pub(super) fn write_settings(
+    keyspace: &Keyspace<'_>,
+    keys: &IndexKeys,
+    settings: &IndexSettings,
+) -> Result<(), Failure> {
     let fields = settings.to_fields();
     let mut args = vec![keys.settings()];
     for (name, value) in &fields {
@@ -70,10 +85,12 @@ fn write_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys, settings: &IndexSet
     Ok(())
 }
 
-/// Vectors and tokens of an index whose settings were deleted would pass for those of the new one.
+/// Documents of an index whose settings were deleted, or that is being dropped, would pass for those of the new one.
 fn leftover(keys: &IndexKeys) -> Failure {
-    let vectors = shown(&keys.data(FIRST_GENERATION).vectors());
-    Failure::err(format!("{vectors} holds the vectors of an earlier index; delete that key first, or use another name"))
+    let index = shown(keys.settings());
+    Failure::err(format!(
+        "there are keys of an earlier index {index}; INFER.DROPINDEX removes them, or use another name"
+    ))
 }
 
 /// Names every setting that differs.
@@ -86,7 +103,7 @@ fn different(keys: &IndexKeys, existing: &IndexSettings, asked: &IndexSettings) 
         .map(|((name, old), (_, new))| format!("{name} is {old}, not {new}"))
         .collect();
     Failure::err(format!(
-        "index {} exists with other settings ({}); use another name",
+        "index {} exists with other settings ({}); use another name, or INFER.REINDEX for other models",
         shown(keys.settings()),
         changes.join(", ")
     ))

@@ -27,7 +27,7 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let data = keys.data(settings.generation);
     let stats = Stats::read(&keyspace, &data)?;
     let vectors = vset::size(&keyspace, &data.vectors())?;
-    let work = index_work::of(Caller::of(ctx, COMMAND).db, request.index);
+    let db = Caller::of(ctx, COMMAND).db;
     Ok(Outcome::Reply(Value::Map(vec![
         ("documents", documents(&keyspace, &data)?.into()),
         ("chunks", stats.chunks.into()),
@@ -44,7 +44,16 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ("overlap", settings.overlap.into()),
         ("generation", settings.generation.into()),
         ("epoch", stats.epoch.into()),
-        ("pending", work.ingests.into()),
-        ("reindex", Value::Null),
+        ("pending", index_work::ingests(db, request.index).into()),
+        ("reindex", index_work::reindex(db, request.index).map_or(Value::Null, reindex)),
     ])))
+}
+
+fn reindex(progress: index_work::Progress) -> Value {
+    Value::Map(vec![
+        ("state", progress.state.name().into()),
+        ("done", progress.done.into()),
+        ("documents", progress.documents.into()),
+        ("error", progress.error.map_or(Value::Null, Value::from)),
+    ])
 }

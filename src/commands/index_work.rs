@@ -1,13 +1,64 @@
-//! What is being done with each index right now, for `INFER.INDEXINFO`.
+//! What is being done with each index right now: for `INFER.INDEXINFO`, and so that a re-index learns which documents
+//! change while it runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// What is being done with an index.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Work {
+#[derive(Debug, Default)]
+struct Work {
     /// Documents that wait to be written, or are.
-    pub ingests: usize,
+    ingests: usize,
+    /// The re-index that runs, or the last one.
+    reindex: Option<Reindex>,
+}
+
+#[derive(Debug)]
+struct Reindex {
+    progress: Progress,
+    /// Paths of documents that have changed since it began and are not made anew yet.
+    changed: BTreeSet<String>,
+}
+
+/// How far a re-index is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub state: State,
+    /// Documents that were made anew; those that changed meanwhile count again.
+    pub done: u64,
+    /// Documents that there were when it began.
+    pub documents: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Progress {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Done | State::Failed)
+    }
+}
+
+/// The state of a re-index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Documents are made anew.
+    Running,
+    /// The new ones are in use, the old ones are being removed.
+    Clearing,
+    Done,
+    Failed,
+}
+
+impl State {
+    /// The word in the reply.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Clearing => "clearing",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// An index: number of the database, and name.
@@ -25,6 +76,11 @@ impl Ingesting {
         all(|work| work.entry(index.clone()).or_default().ingests += 1);
         Self(index)
     }
+
+    /// See [`changed`].
+    pub(super) fn changed(&self, path: &str) {
+        changed(self.0.0, &self.0.1, path);
+    }
 }
 
 impl Drop for Ingesting {
@@ -32,16 +88,103 @@ impl Drop for Ingesting {
         all(|work| {
             let Some(entry) = work.get_mut(&self.0) else { return };
             entry.ingests = entry.ingests.saturating_sub(1);
-            if *entry == Work::default() {
+            if entry.ingests == 0 && entry.reindex.is_none() {
                 work.remove(&self.0);
             }
         });
     }
 }
 
-/// What is being done with an index.
-pub(super) fn of(db: i32, index: &str) -> Work {
-    all(|work| work.get(&(db, index.to_owned())).copied().unwrap_or_default())
+/// A re-index that runs. Dropped without [`Reindexing::end`] it has failed.
+#[derive(Debug)]
+pub(super) struct Reindexing(Index);
+
+impl Reindexing {
+    /// `None` when one runs already.
+    pub(super) fn begin(db: i32, index: &str, documents: u64) -> Option<Self> {
+        let index = (db, index.to_owned());
+        all(|work| {
+            let entry = work.entry(index.clone()).or_default();
+            if entry.reindex.as_ref().is_some_and(|reindex| !reindex.progress.has_ended()) {
+                return None;
+            }
+            let progress = Progress { state: State::Running, done: 0, documents, error: None };
+            entry.reindex = Some(Reindex { progress, changed: BTreeSet::new() });
+            Some(Self(index))
+        })
+    }
+
+    /// One more document was made anew.
+    pub(super) fn advance(&self) {
+        self.with(|reindex| reindex.progress.done += 1);
+    }
+
+    /// The documents that have changed since this was last asked.
+    pub(super) fn take_changed(&self) -> Vec<String> {
+        self.with(|reindex| std::mem::take(&mut reindex.changed)).unwrap_or_default().into_iter().collect()
+    }
+
+    /// Whether a document has changed since [`Reindexing::take_changed`].
+    pub(super) fn has_changed(&self, path: &str) -> bool {
+        self.with(|reindex| reindex.changed.contains(path)).unwrap_or_default()
+    }
+
+    /// The new documents are in use.
+    pub(super) fn switched(&self) {
+        self.with(|reindex| reindex.progress.state = State::Clearing);
+    }
+
+    /// It ended well, or not.
+    pub(super) fn end(&self, error: Option<String>) {
+        self.with(|reindex| {
+            reindex.progress.state = if error.is_none() { State::Done } else { State::Failed };
+            reindex.progress.error = error;
+            reindex.changed.clear();
+        });
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Reindex) -> T) -> Option<T> {
+        all(|work| work.get_mut(&self.0)?.reindex.as_mut().map(change))
+    }
+}
+
+impl Drop for Reindexing {
+    fn drop(&mut self) {
+        if self.with(|reindex| reindex.progress.has_ended()) == Some(false) {
+            self.end(Some("it was given up because of an error in the module; see the server log".to_owned()));
+        }
+    }
+}
+
+/// Notes that a document has changed. With the lock held in which it did.
+pub(super) fn changed(db: i32, index: &str, path: &str) {
+    all(|work| {
+        let reindex = work.get_mut(&(db, index.to_owned())).and_then(|work| work.reindex.as_mut());
+        if let Some(reindex) = reindex.filter(|reindex| reindex.progress.state == State::Running) {
+            reindex.changed.insert(path.to_owned());
+        }
+    });
+}
+
+/// Forgets how the last re-index of an index ended. One that runs notices by itself that the index is gone.
+pub(super) fn forget_reindex(db: i32, index: &str) {
+    all(|work| {
+        let Some(entry) = work.get_mut(&(db, index.to_owned())) else { return };
+        entry.reindex.take_if(|reindex| reindex.progress.has_ended());
+        if entry.ingests == 0 && entry.reindex.is_none() {
+            work.remove(&(db, index.to_owned()));
+        }
+    });
+}
+
+/// How many documents are on their way into an index.
+pub(super) fn ingests(db: i32, index: &str) -> usize {
+    all(|work| work.get(&(db, index.to_owned())).map_or(0, |work| work.ingests))
+}
+
+/// How far the re-index of an index is that runs or was the last one.
+pub(super) fn reindex(db: i32, index: &str) -> Option<Progress> {
+    all(|work| work.get(&(db, index.to_owned()))?.reindex.as_ref().map(|reindex| reindex.progress.clone()))
 }
 
 /// Held for a few instructions, so the main thread may wait for it.
@@ -53,14 +196,53 @@ fn all<T>(work: impl FnOnce(&mut HashMap<Index, Work>) -> T) -> T {
 mod tests {
     use super::*;
 
+    fn state(index: &str) -> Option<State> {
+        reindex(7, index).map(|progress| progress.state)
+    }
+
     #[test]
     fn a_document_counts_while_it_is_on_its_way() {
         let first = Ingesting::begin(7, "counted");
         let second = Ingesting::begin(7, "counted");
-        assert_eq!((of(7, "counted").ingests, of(0, "counted").ingests), (2, 0));
+        assert_eq!((ingests(7, "counted"), ingests(0, "counted")), (2, 0));
         drop(first);
-        assert_eq!(of(7, "counted").ingests, 1);
+        assert_eq!(ingests(7, "counted"), 1);
         drop(second);
         assert!(!all(|work| work.contains_key(&(7, "counted".to_owned()))));
+    }
+
+    #[test]
+    fn an_index_is_made_anew_once_at_a_time() {
+        let first = Reindexing::begin(7, "once", 3).unwrap();
+        assert!(Reindexing::begin(7, "once", 3).is_none());
+        assert!(Reindexing::begin(8, "once", 3).is_some());
+        first.switched();
+        assert!(Reindexing::begin(7, "once", 3).is_none());
+        first.end(None);
+        assert_eq!(state("once"), Some(State::Done));
+        assert!(Reindexing::begin(7, "once", 3).is_some());
+    }
+
+    #[test]
+    fn changes_are_noted_until_the_switch() {
+        changed(7, "noted", "before");
+        let reindexing = Reindexing::begin(7, "noted", 0).unwrap();
+        changed(7, "noted", "a");
+        changed(7, "noted", "a");
+        changed(0, "noted", "b");
+        assert!(reindexing.has_changed("a") && !reindexing.has_changed("before"));
+        assert_eq!(reindexing.take_changed(), ["a"]);
+        reindexing.switched();
+        changed(7, "noted", "c");
+        assert!(reindexing.take_changed().is_empty());
+        reindexing.end(None);
+    }
+
+    #[test]
+    fn one_that_is_lost_has_failed() {
+        drop(Reindexing::begin(7, "lost", 0));
+        assert_eq!(state("lost"), Some(State::Failed));
+        forget_reindex(7, "lost");
+        assert_eq!(state("lost"), None);
     }
 }

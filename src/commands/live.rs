@@ -20,6 +20,8 @@ use crate::redis_api::pending::PendingReply;
 pub(super) struct Live {
     /// The client, and what it asked for.
     pub caller: Caller,
+    /// Whether the client waits; else it was answered, and the work goes on without it.
+    pub is_awaited: bool,
     /// The model it waits for.
     pub model: String,
     /// How far it is, and how to end it.
@@ -33,14 +35,30 @@ static LIST: Mutex<List<Live>> = Mutex::new(List::new());
 
 /// Lists the request of the command that is being handled, until `pending` is answered.
 pub(super) fn register(ctx: &Context, pending: &mut PendingReply, command: &'static str, model: &str, ticket: &Ticket) {
+    pending.keep(add(ctx, command, model, ticket, true));
+}
+
+/// Lists work in the background that the command which is being handled begins, until the result is dropped.
+pub(super) fn list_background(ctx: &Context, command: &'static str, model: &str, ticket: &Ticket) -> Listed {
+    Listed { _live: add(ctx, command, model, ticket, false) }
+}
+
+/// Work in the background, in the list until this is dropped.
+#[derive(Debug)]
+pub(super) struct Listed {
+    _live: Arc<Live>,
+}
+
+fn add(ctx: &Context, command: &'static str, model: &str, ticket: &Ticket, is_awaited: bool) -> Arc<Live> {
     let live = Arc::new(Live {
         caller: Caller::of(ctx, command),
+        is_awaited,
         model: model.to_owned(),
         ticket: ticket.clone(),
         arrived: Instant::now(),
     });
     list(|list| list.add(&live));
-    pending.keep(live);
+    live
 }
 
 /// The requests, oldest first, that the client of `ctx` may know of: those of its own user, or all if the user may

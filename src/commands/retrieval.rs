@@ -5,39 +5,48 @@ use std::sync::Arc;
 use super::runtime::engine;
 use crate::engine::{Purpose, Served};
 use crate::logic::index::IndexSettings;
-use crate::logic::keys::IndexKeys;
+use crate::logic::keys::{DataKeys, IndexKeys};
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::reply::{Failure, shown};
 
 /// The settings of an index; `None` when there is no such key.
 pub(super) fn read_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys) -> Result<Option<IndexSettings>, Failure> {
-    let fields = read_hash(keyspace, keys.settings())?;
+    settings_at(keyspace, keys.settings())
+}
+
+/// The settings of an index in the hash at `key`; `None` when there is no such key.
+pub(super) fn settings_at(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Option<IndexSettings>, Failure> {
+    let fields = read_hash(keyspace, key)?;
     if fields.is_empty() {
         return Ok(None);
     }
     let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let not_an_index =
-        |e| Failure::new("NOINDEX", format!("key {} is a hash but not an index: {e}", shown(keys.settings())));
+    let not_an_index = |e| Failure::new("NOINDEX", format!("key {} is a hash but not an index: {e}", shown(key)));
     IndexSettings::from_fields(fields).map(Some).map_err(not_an_index)
 }
 
 /// The settings of an index that must be there.
 pub(super) fn require_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys) -> Result<IndexSettings, Failure> {
-    read_settings(keyspace, keys)?
-        .ok_or_else(|| Failure::new("NOINDEX", format!("no index {}; INFER.INDEX creates one", shown(keys.settings()))))
+    read_settings(keyspace, keys)?.ok_or_else(|| no_index(keys))
+}
+
+/// There is no index of this name.
+pub(super) fn no_index(keys: &IndexKeys) -> Failure {
+    Failure::new("NOINDEX", format!("no index {}; INFER.INDEX creates one", shown(keys.settings())))
 }
 
 /// Name and value of a hash field.
 type HashField = (Vec<u8>, Vec<u8>);
 
-/// Fails when the index was made anew since `settings` were read.
-pub(super) fn require_unchanged(
+/// The keys of the present generation. Fails when the index has got other models since `settings` were read.
+pub(super) fn require_same_models(
     keyspace: &Keyspace<'_>,
     keys: &IndexKeys,
     settings: &IndexSettings,
-) -> Result<(), Failure> {
-    if require_settings(keyspace, keys)? == *settings {
-        return Ok(());
+) -> Result<DataKeys, Failure> {
+    let now = require_settings(keyspace, keys)?;
+    if (&now.embedder, now.dim, &now.tokenizer) == (&settings.embedder, settings.dim, &settings.tokenizer) {
+        return Ok(keys.data(now.generation));
     }
     Err(Failure::err(format!("index {} was changed while the command ran; send it again", shown(keys.settings()))))
 }
@@ -87,6 +96,6 @@ pub(super) fn index_models(settings: &IndexSettings) -> Result<IndexModels, Fail
 fn mismatch(text: String) -> Failure {
     Failure::new(
         "MISMATCH",
-        format!("{text}; load the model the index was made with, or make a new index and ingest again"),
+        format!("{text}; load the model the index was made with, or give it the present one with INFER.REINDEX"),
     )
 }

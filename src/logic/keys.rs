@@ -4,6 +4,8 @@
 //! hashes as `{docs}` does. What a re-index writes has a generation in the names of its keys, so that it lies beside what
 //! it is going to replace; the first generation has none.
 
+use super::version::Version;
+
 /// Between the path and the number of a chunk in an element.
 const CHUNK: &str = ":chunk_";
 
@@ -32,6 +34,11 @@ impl IndexKeys {
     /// The hash of the settings: the name of the index.
     pub fn settings(&self) -> &[u8] {
         self.index.as_bytes()
+    }
+
+    /// The settings of an index that is being dropped, `drop:{docs}`.
+    pub fn dropped(&self) -> Vec<u8> {
+        format!("drop:{{{}}}", self.index).into_bytes()
     }
 
     /// The keys of a generation; settings say which one is in use.
@@ -78,7 +85,7 @@ pub fn chunk_id(path: &str, chunk: u32) -> String {
 }
 
 /// The element of one version of a chunk in the vector set, `PATH:chunk_N@VERSION`.
-pub fn element(path: &str, chunk: u32, version: &str) -> String {
+pub fn element(path: &str, chunk: u32, version: Version) -> String {
     format!("{path}{CHUNK}{chunk}@{version}")
 }
 
@@ -92,6 +99,7 @@ mod tests {
     fn every_key_has_the_name_of_the_index_as_hash_tag() {
         let keys = IndexKeys::new("docs");
         assert_eq!(keys.settings(), b"docs");
+        assert_eq!(keys.dropped(), b"drop:{docs}");
         let keys = keys.data(1);
         assert_eq!(keys.vectors(), b"vec:{docs}");
         assert_eq!(keys.stats(), b"stats:{docs}");

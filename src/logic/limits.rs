@@ -146,10 +146,9 @@ pub const TEXT_MAX: usize = 8 << 20;
 pub const QUERY_MAX: usize = 1 << 20;
 /// Messages of one conversation: more than any model follows, and few enough for a template to go through.
 pub const MESSAGES_MAX: usize = 1024;
-/// Bytes of a document given to `INFER.INGEST`. All its chunks are written in one go, so that no reader sees half of it;
-/// that takes about 0.2 ms of all clients per chunk.
+/// Bytes of a document given to `INFER.INGEST`.
 pub const DOCUMENT_MAX: usize = 1 << 20;
-/// Chunks of a document: at 0.2 ms each, the time that all clients wait when it is written.
+/// Chunks of a document: all take their places in one lock scope, so that no reader sees half of it.
 pub const DOCUMENT_CHUNKS_MAX: usize = 1024;
 /// Characters without white space that a tokenizer which recurses for each of them takes: a kilobyte of stack each
 /// fits twice into the stack of an engine thread.

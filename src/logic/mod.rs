@@ -28,4 +28,4 @@ pub mod stop;
 pub mod token_blob;
 pub mod utf8;
 pub mod vector;
-pub mod versions;
+pub mod version;

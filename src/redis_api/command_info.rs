@@ -66,6 +66,10 @@ pub enum Access {
     Read,
     /// Reads the value, and writes one if there is none.
     ReadOrInsert,
+    /// Reads the value, and changes it.
+    ReadUpdate,
+    /// Reads the value, and removes it.
+    ReadRemove,
     /// Replaces the value, whatever it was.
     Overwrite,
 }
@@ -238,6 +242,12 @@ impl Access {
             Self::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
             Self::ReadOrInsert => {
                 raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_INSERT
+            }
+            Self::ReadUpdate => {
+                raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+            }
+            Self::ReadRemove => {
+                raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_DELETE
             }
             Self::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
         }

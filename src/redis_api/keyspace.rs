@@ -112,6 +112,23 @@ impl<'a> Keyspace<'a> {
         }
     }
 
+    /// How many token ids are stored at `key`; 0 when there is no such key or it holds something else.
+    ///
+    /// # Errors
+    /// `NOPERM`, or what Redis says.
+    pub fn token_count(&self, key: &[u8]) -> Result<u64, Failure> {
+        let ids = size_of::<u32>() as u64;
+        match self.read("STRLEN", &[key]) {
+            Ok(Reply::Int(length)) => {
+                let bytes = length.cast_unsigned();
+                Ok(if bytes % ids == 0 { bytes / ids } else { 0 })
+            }
+            Ok(_) => Err(Failure::internal("STRLEN answered with something that is not a number")),
+            Err(failure) if failure.code == "WRONGTYPE" => Ok(0),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Bytes of the string at `key`; 0 for anything else. Says nothing about the rights of the caller.
     fn string_length(&self, key: &[u8]) -> usize {
         let (Some(open), Some(key_type), Some(length), Some(close)) = (

@@ -16,6 +16,7 @@
 //! code is still there, because the module is linked so that it is never unmapped. Rejected: `TryLock` in a
 //! loop, because a busy server gives the lock away for a few microseconds per loop turn, which polling misses.
 
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,6 +42,16 @@ const WAITING_LIMIT: i64 = limits::QUEUE_LIMIT_MAX;
 /// A lock scope this long is logged: clients have felt it. Longer than a search with a filter takes (`limits::FILTER_EFFORT_MAX`),
 /// which would fill the log.
 const LONG_HOLD: Duration = Duration::from_millis(50);
+
+/// How long one scope of [`run_in_slices`] goes on with another step.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// After a scope longer than this the thread pauses, because the lock is not fair: taken again at once, it would never
+/// come to the main thread, which has to be woken up first.
+const NOTICEABLE_HOLD: Duration = Duration::from_micros(300);
+
+/// The pause: a few times what it takes to wake a thread up.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// How long [`stop`] waits for the thread to end.
 const STOP_DEADLINE: Duration = Duration::from_millis(100);
@@ -135,6 +146,33 @@ pub fn run(caller: Caller, work: impl FnOnce(Result<&Keyspace<'_>, Failure>) + S
     let _stopped = sender.send(job);
 }
 
+/// Runs `step` again and again until it says that it is done or fails, a millisecond at a time: the lock is given back in
+/// between, and other work has its turn. Then `done` gets `state` and how it ended, with the lock held.
+///
+/// Between two steps anything may have happened to the keys. As [`run`] otherwise.
+pub fn run_in_slices<T: Send + 'static>(
+    caller: Caller,
+    mut state: T,
+    mut step: impl FnMut(&mut T, &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> + Send + 'static,
+    done: impl FnOnce(T, Result<(), Failure>) + Send + 'static,
+) {
+    run(caller.clone(), move |keyspace| {
+        let keyspace = match keyspace {
+            Ok(keyspace) => keyspace,
+            Err(failure) => return done(state, Err(failure)),
+        };
+        let since = Instant::now();
+        loop {
+            match step(&mut state, keyspace) {
+                Ok(ControlFlow::Continue(())) if since.elapsed() < SLICE => {}
+                Ok(ControlFlow::Continue(())) => return run_in_slices(caller, state, step, done),
+                Ok(ControlFlow::Break(())) => return done(state, Ok(())),
+                Err(failure) => return done(state, Err(failure)),
+            }
+        }
+    });
+}
+
 fn refuse(job: Job, failure: Failure) {
     guarded("work on the keyspace", || (job.work)(Err(failure)));
 }
@@ -208,6 +246,9 @@ impl Detached {
         if held > LONG_HOLD {
             let held = held.as_micros();
             ::log::warn!("all clients waited for {held} us while {command} of client {client} worked on keys");
+        }
+        if held > NOTICEABLE_HOLD {
+            thread::sleep(PAUSE);
         }
     }
 }

@@ -8,7 +8,7 @@ use redis_module::raw;
 
 /// Lock scopes of the keyspace thread.
 pub static KEYSPACE_THREAD: LockTime = LockTime::new(c"infer-keys");
-/// Reply callbacks: rendering an answer, and for `INFER.INGEST` writing the document.
+/// Reply callbacks: rendering an answer.
 pub static REPLIES: LockTime = LockTime::new(c"infer-reply");
 
 /// One kind of lock scope.

@@ -3,6 +3,8 @@
 //! * `VSIM` always gets `NOTHREAD`: called from a module without it, it blocks, and Redis aborts.
 //! * `VADD` never gets `CAS` (same abort), and never the name of an element that exists: Redis does not send that
 //!   change to the AOF and the replicas.
+//! * An element comes in hidden ([`stage`]) and is shown later ([`show`]), so that the slow part, `VADD`, is never what a reader
+//!   waits for to see a whole document.
 //! * Nothing is ever removed. Up to Redis 8.4 at least, removing an element can crash the server (redis issue 15424:
 //!   the graph's entry point may be replaced by a node that is too low, and the next removal reads past its end;
 //!   equal vectors make that likely), here or on a replica, whose graph is another. An element that is not wanted any
@@ -35,21 +37,6 @@ pub struct Hit {
     pub score: f64,
     /// Attributes as JSON text, if it has any.
     pub attributes: Option<Vec<u8>>,
-}
-
-/// An element for [`put`].
-#[derive(Debug, Clone, Copy)]
-pub struct Element<'a> {
-    /// Key of the vector set.
-    pub key: &'a [u8],
-    /// Name of the element.
-    pub element: &'a [u8],
-    /// Its vector; every number must be finite.
-    pub vector: &'a [f32],
-    /// `NOQUANT`, `Q8` or `BIN`; must be the same for all elements of a set.
-    pub quant: &'static str,
-    /// Attributes as JSON text.
-    pub attributes: &'a str,
 }
 
 /// Whether this server has vector sets. A yes is remembered.
@@ -144,14 +131,6 @@ fn search(keyspace: &Keyspace<'_>, args: &[&[u8]]) -> Result<Vec<Hit>, Failure> 
     Ok(found)
 }
 
-/// Whether there is a vector set at `key`.
-///
-/// # Errors
-/// `NOPERM`, `WRONGTYPE`, or what Redis says.
-pub fn exists(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<bool, Failure> {
-    keyspace.read("VCARD", &[key]).map(|reply| !matches!(reply, Reply::Int(0)))
-}
-
 /// The attributes of an element; `None` when it has none or there is no such element.
 ///
 /// # Errors
@@ -194,37 +173,73 @@ pub fn size(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Size, Failure> {
     Ok(Size { visible, hidden: all.saturating_sub(visible), bytes })
 }
 
-/// Gives an element attributes, with which searches find it, if there is one of that name.
+/// What is stored of an element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// There is none of that name.
+    Nothing,
+    /// It is there and hidden.
+    Hidden,
+    /// It has these attributes, as JSON text.
+    Shown(Vec<u8>),
+}
+
+/// What is stored of an element.
 ///
 /// # Errors
 /// `NOPERM`, `WRONGTYPE`, or what Redis says.
-pub fn show(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8], attributes: &str) -> Result<(), Failure> {
-    keyspace.write("VSETATTR", &[key, element, attributes.as_bytes()]).map(drop)
+pub fn stored(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<Stored, Failure> {
+    if let Some(attributes) = attributes(keyspace, key, element)? {
+        return Ok(Stored::Shown(attributes));
+    }
+    // VLINKS because all versions have it; VISMEMBER is younger.
+    let is_there = !matches!(keyspace.read("VLINKS", &[key, element])?, Reply::Null);
+    Ok(if is_there { Stored::Hidden } else { Stored::Nothing })
 }
 
-/// Adds an element, or shows the hidden one of that name again. An element never gets another vector.
+/// Adds an element, hidden. One of that name that is there already is left as it is: an element never gets another vector.
+/// Numbers of the vector must be finite; `quant` is `NOQUANT`, `Q8` or `BIN`, the same for all elements of a set.
 ///
 /// # Errors
 /// `MISMATCH` if the set holds vectors of another dimension, `OOM`, `NOPERM`, `WRONGTYPE`, or what Redis says.
-pub fn put(keyspace: &Keyspace<'_>, new: &Element<'_>) -> Result<(), Failure> {
-    check_finite(new.vector)?;
-    let attributes = new.attributes.as_bytes();
-    // VLINKS because all versions have it; VISMEMBER is younger.
-    if !matches!(keyspace.read("VLINKS", &[new.key, new.element])?, Reply::Null) {
-        return keyspace.write("VSETATTR", &[new.key, new.element, attributes]).map(drop);
+pub fn stage(
+    keyspace: &Keyspace<'_>,
+    key: &[u8],
+    element: &[u8],
+    vector: &[f32],
+    quant: &'static str,
+) -> Result<(), Failure> {
+    check_finite(vector)?;
+    if stored(keyspace, key, element)? != Stored::Nothing {
+        return Ok(());
     }
-    let blob = to_fp32(new.vector);
-    let vadd: [&[u8]; 7] = [new.key, b"FP32", &blob, new.element, new.quant.as_bytes(), b"SETATTR", attributes];
+    let vadd: [&[u8]; 5] = [key, b"FP32", &to_fp32(vector), element, quant.as_bytes()];
     keyspace.write("VADD", &vadd).map(drop).map_err(dimension_mismatch)
 }
 
-/// Whether the caller may [`put`] and [`hide`]; changes nothing.
+/// Whether the caller may [`stage`]; changes nothing.
 ///
 /// # Errors
-/// As those.
-pub fn check_rights(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
-    keyspace.check_write("VADD", &[key, b"FP32", b"", b""])?;
+/// As there.
+pub fn check_staging(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    keyspace.check_write("VADD", &[key, b"FP32", b"", b""])
+}
+
+/// Whether the caller may [`show`] and [`hide`]; changes nothing.
+///
+/// # Errors
+/// As there.
+pub fn check_showing(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
     keyspace.check_write("VSETATTR", &[key, b"", b""])
+}
+
+/// Gives an element attributes, with which searches find it. Whether there is one of that name.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn show(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8], attributes: &str) -> Result<bool, Failure> {
+    let reply = keyspace.write("VSETATTR", &[key, element, attributes.as_bytes()])?;
+    Ok(matches!(reply, Reply::Int(1) | Reply::Bool(true)))
 }
 
 /// Hides an element from every search, if there is one of that name.

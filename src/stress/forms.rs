@@ -113,6 +113,8 @@ pub(crate) const FORMS: &[Form] = &[
     ),
     form(10, "INFER.FORGET $index $document", &[]),
     form(5, "INFER.INDEXINFO $index", &[]),
+    form(2, "INFER.REINDEX $index", &["EMBEDMODEL $embedder", "GENMODEL $generator"]),
+    form(2, "INFER.DROPINDEX $index", &[]),
     form(40, "INFER.SEARCH $index $text", &[]),
     form(30, "INFER.SEARCH $index $text WITHTEXT WITHATTRS", SELECTION),
     form(30, "INFER.RAG $index $text MAXTOKENS $few", GENERATION),

@@ -49,6 +49,8 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.INGEST docs path", "wrong number of arguments"),
         ("INFER.INGEST docs path text more", "unknown option 'MORE'"),
         ("INFER.FORGET docs path more", "wrong number of arguments"),
+        ("INFER.DROPINDEX docs more", "wrong number of arguments"),
+        ("INFER.REINDEX docs MAXTOKENS 64", "unknown option 'MAXTOKENS'"),
         ("INFER.SEARCH docs", "wrong number of arguments"),
         ("INFER.RAG docs", "wrong number of arguments"),
         // Unknown options.

@@ -66,6 +66,8 @@ fn assert_described(server: &Server) {
             ("INFER.INGEST docs path text ATTRS {}", "docs:RO,access"),
             ("INFER.FORGET docs path", "docs:RO,access"),
             ("INFER.INDEXINFO docs", "docs:RO,access"),
+            ("INFER.REINDEX docs GENMODEL chat", "docs:RW,access,update"),
+            ("INFER.DROPINDEX docs", "docs:RW,access,delete"),
             ("INFER.SEARCH docs query", "docs:RO,access"),
             ("INFER.RAG docs query WITHSOURCES", "docs:RO,access"),
         ] {

@@ -38,6 +38,12 @@ fn info(client: &mut Client, name: &str) -> i64 {
     int(field(&client.ok(&cmd!["INFER.INDEXINFO", "docs"]), name))
 }
 
+/// Texts embedded since the server started.
+fn embedded(client: &mut Client) -> String {
+    let info = client.text(&cmd!["INFO", "infer"]);
+    info.lines().find(|line| line.starts_with("infer_embedded_texts:")).unwrap().to_owned()
+}
+
 #[test]
 fn attributes_of_a_document_can_be_filtered_by() {
     let (_server, mut client) = indexed();
@@ -57,18 +63,18 @@ fn attributes_of_a_document_can_be_filtered_by() {
 }
 
 #[test]
-fn other_attributes_alone_are_written_and_no_vectors() {
+fn other_attributes_alone_are_written_without_embedding_anything() {
     let (_server, mut client) = indexed();
     let document = format!("{ANIMALS}\n\n{FRANCE}");
     ingest(&mut client, "a.txt", &document, r#"{"year":1984,"old":1}"#);
-    let before = client.ok(&cmd!["VCARD", "vec:{docs}"]);
+    let before = (embedded(&mut client), client.ok(&cmd!["VCARD", "vec:{docs}"]));
     assert_eq!(ingest(&mut client, "a.txt", &document, r#"{"year":2001}"#), [0, 2, 0]);
     assert_eq!(filtered(&mut client, ".year == 2001"), set(&["a.txt:chunk_0", "a.txt:chunk_1"]));
     assert_eq!(filtered(&mut client, ".old"), set(&[]));
     assert_eq!(client.text(&cmd!["HGET", "doc:{docs}:a.txt", "attrs"]), r#"{"year":2001}"#);
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &document]);
     assert_eq!(filtered(&mut client, ".year"), set(&[]));
-    assert_eq!(client.ok(&cmd!["VCARD", "vec:{docs}"]), before);
+    assert_eq!((embedded(&mut client), client.ok(&cmd!["VCARD", "vec:{docs}"])), before);
 }
 
 #[test]
@@ -169,4 +175,37 @@ fn indexinfo_counts_the_documents_on_their_way() {
     crate::harness::eventually("the document is on its way", || info(&mut client, "pending") == 1);
     writer.receive().unwrap();
     assert_eq!(info(&mut client, "pending"), 0);
+}
+
+#[test]
+fn what_has_not_changed_is_not_embedded_again() {
+    let (_server, mut client) = indexed();
+    let document = format!("{ANIMALS}\n\n{FRANCE}");
+    ingest(&mut client, "a.txt", &document, "{}");
+    let before = embedded(&mut client);
+    assert_eq!(ingest(&mut client, "a.txt", &document, "{}"), [0, 2, 0]);
+    // Only blank lines differ: the chunks are the same.
+    assert_eq!(ingest(&mut client, "a.txt", &format!("{document}\n\n"), "{}"), [0, 2, 0]);
+    // Tokens alone are made anew where the vector is there.
+    client.ok(&cmd!["DEL", "tokens:{docs}:a.txt:chunk_1"]);
+    assert_eq!(ingest(&mut client, "a.txt", &document, "{}"), [1, 1, 0]);
+    ingest(&mut client, "a.txt", ANIMALS, "{}");
+    assert_eq!(ingest(&mut client, "a.txt", &document, "{}"), [1, 1, 0]);
+    assert_eq!(embedded(&mut client), before);
+    assert_eq!(ingest(&mut client, "a.txt", &document.replace("paris", "cat"), "{}"), [1, 1, 0]);
+    assert_ne!(embedded(&mut client), before);
+}
+
+#[test]
+fn an_unchanged_document_is_answered_much_faster_than_a_new_one() {
+    let (_server, mut client) = indexed();
+    let document = format!("{ANIMALS}\n\n{FRANCE}\n\n").repeat(250);
+    let mut times = [0, 1].map(|_| {
+        let since = std::time::Instant::now();
+        ingest(&mut client, "a.txt", &document, "{}");
+        since.elapsed().as_secs_f64()
+    });
+    times[0] /= times[1];
+    crate::harness::report(&format!("an unchanged document is ingested {:.0} times faster than a new one", times[0]));
+    assert!(times[0] > 2.0);
 }

@@ -294,6 +294,12 @@ fn shutdown_with_queues_full_of_every_kind_takes_less_than_two_seconds() {
     }
     eventually("the queue is full", || server.requests("slow-embed") == 21);
     control.refused(&Kind::Search.command(false), "QUEUEFULL", "");
+    // Before that the server's lock is waited for, which a server that stops does not give any more.
+    eventually("the documents wait for the model", || {
+        let requests = control.ok(&cmd!["INFER.PS"]);
+        let ingests = array(&requests).iter().filter(|request| text(field(request, "command")) == "INFER.INGEST");
+        ingests.map(|request| int(field(request, "prompt_tokens"))).all(|tokens| tokens > 0)
+    });
     let begun = std::time::Instant::now();
     control.send(&cmd!["SHUTDOWN", "NOSAVE"]);
     assert!(server.wait_for_exit(), "redis-server ended with an error");

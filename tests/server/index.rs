@@ -345,15 +345,15 @@ fn chunks_whose_keys_are_gone_come_back_with_the_next_ingest() {
 }
 
 #[test]
-fn an_index_over_the_vectors_of_an_earlier_one_is_refused() {
+fn an_index_over_the_keys_of_an_earlier_one_is_refused() {
     let (_server, mut client) = indexed();
     ingest(&mut client, "a.txt", &document());
     client.ok(&cmd!["DEL", "docs"]);
     client.ok(&CHAT.load_as("other"));
     let command =
         cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "other", "MAXTOKENS", 16, "OVERLAP", 0];
-    client.refused(&command, "ERR", "'vec:{docs}' holds the vectors of an earlier index");
-    client.ok(&cmd!["DEL", "vec:{docs}"]);
+    client.refused(&command, "ERR", "there are keys of an earlier index 'docs'");
+    client.ok(&cmd!["DEL", "vec:{docs}", "stats:{docs}", "paths:{docs}"]);
     client.ok(&command);
     assert_eq!(ingest(&mut client, "a.txt", &document()), [3, 0, 0]);
 }

@@ -66,3 +66,7 @@ mod stopping;
 mod storm;
 mod tokens;
 mod unload_early;
+
+mod dropping;
+mod reindex;
+mod replacing;

@@ -104,10 +104,45 @@ fn the_aof_holds_the_effects_of_an_ingest_as_one_transaction() {
     assert!(!names.iter().any(|name| name.starts_with("INFER.")), "{names:?}");
     let begin = names.iter().position(|name| name == "MULTI").expect("no MULTI");
     let end = names.iter().position(|name| name == "EXEC").expect("no EXEC");
+    // What comes before nobody can find: vectors without attributes.
+    assert_eq!(names[begin - 1], "VADD");
+    assert!(!commands[begin - 1].iter().any(|word| word == b"SETATTR"));
     let inside: Vec<&str> = names[begin + 1..end].iter().map(String::as_str).collect();
-    // First what makes a later failure harmless, then chunk by chunk, then the document.
-    assert_eq!(inside, ["HSET", "SADD", "VADD", "SET", "HSET", "HSET"]);
+    assert_eq!(inside, ["VSETATTR", "SET", "HSET", "SADD", "HSET"]);
     assert_eq!(end, names.len() - 1, "{names:?}");
+}
+
+#[test]
+fn every_change_of_a_document_is_one_transaction() {
+    let server = Server::configured(&[CHAT, EMBED], &["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut client = server.client();
+    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    let paragraphs = |word: &str| format!("the {word} and the dog in the city of the cat\n\n").repeat(300);
+    for (count, command) in [
+        cmd!["INFER.INGEST", "docs", "a.txt", paragraphs("cat")],
+        cmd!["INFER.INGEST", "docs", "a.txt", paragraphs("file")],
+        cmd!["INFER.INGEST", "docs", "a.txt", paragraphs("file"), "ATTRS", "{\"a\":1}"],
+        cmd!["INFER.FORGET", "docs", "a.txt"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        client.ok(command);
+        let names: Vec<String> = aof(&server)
+            .into_iter()
+            .map(|words| String::from_utf8(words[0].to_ascii_uppercase()).unwrap())
+            .filter(|name| name != "SELECT")
+            .collect();
+        // Vectors that nobody can find yet come as they are ready, alone or together.
+        let changes: Vec<&[String]> = names
+            .split(|name| name == "MULTI" || name == "EXEC")
+            .filter(|part| part.iter().any(|name| name != "VADD"))
+            .skip(1)
+            .collect();
+        assert_eq!(changes.len(), count + 1);
+        assert!(!changes.concat().iter().any(|name| name == "VADD"), "vectors are added in the scope that changes all");
+        assert_eq!(names.last().unwrap(), "EXEC");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, field, text};
 
 /// A server with the index `docs` in database 0, and one document in it.
 fn indexed() -> (Server, Client) {
@@ -93,7 +93,7 @@ fn a_user_who_may_not_write_tokens_searches_and_leaves_nothing_of_an_ingest() {
 fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     let (server, mut admin) = indexed();
     let asking = ["+@infer", "-@admin", "-@write", "+hgetall", "+get", "+vsim"];
-    let asked_keys = ["%R~docs", "~vec:{docs}", "%R~tokens:{docs}:*"];
+    let asked_keys = ["%R~docs", "~vec:{docs}*", "%R~tokens:{docs}*"];
     let mut bob = user(&server, &[&asking[..], &asked_keys[..]].concat());
     assert_eq!(array(&bob.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
     bob.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
@@ -106,6 +106,8 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
         "+hset",
         "+hdel",
         "+sadd",
+        "+scard",
+        "+strlen",
         "+srem",
         "+vgetattr",
         "+vlinks",
@@ -115,15 +117,28 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
         "+set",
         "+unlink",
     ];
-    let written_keys = ["~tokens:{docs}:*", "~doc:{docs}:*", "~stats:{docs}", "~paths:{docs}"];
+    let written_keys = ["~tokens:{docs}*", "~doc:{docs}*", "~stats:{docs}*", "~paths:{docs}*"];
     admin.ok(&cmd!["ACL", "SETUSER", "bob", &ingest, &written_keys]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "the cat"]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", ""]);
-    bob.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]);
     bob.refused(&cmd!["INFER.INDEXINFO", "docs"], "NOPERM", "");
-    admin.ok(&cmd!["ACL", "SETUSER", "bob", "+scard", "+memory|usage"]);
+    admin.ok(&cmd!["ACL", "SETUSER", "bob", "+memory|usage"]);
     bob.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    bob.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]);
+    for name in ["INFER.REINDEX", "INFER.DROPINDEX"] {
+        bob.refused(&cmd![name, "docs"], "NOPERM", "");
+    }
+    let all =
+        ["+infer.reindex", "+infer.dropindex", "+sscan", "+srandmember", "+exists", "+rename", "~docs", "~drop:{docs}"];
+    admin.ok(&cmd!["ACL", "SETUSER", "bob", &all]);
+    bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);
+    bob.ok(&cmd!["INFER.REINDEX", "docs"]);
+    eventually("the index is made anew", || {
+        let info = bob.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+        text(field(field(&info, "reindex"), "state")) == "done"
+    });
+    assert_eq!(bob.ok(&cmd!["INFER.DROPINDEX", "docs"]), Value::Int(1));
 }
 
 #[test]
@@ -151,7 +166,7 @@ fn rights_that_are_taken_away_while_the_command_waits_are_gone() {
     // Long enough that the rights are gone before the document is written.
     let document = "the cat and the dog in the city\n\n".repeat(3000);
     bob.send(&cmd!["INFER.INGEST", "docs", "b.txt", document]);
-    crate::harness::eventually("the document is being embedded", || server.requests("embed") == 1);
+    eventually("the document is being embedded", || server.requests("embed") == 1);
     admin.ok(&cmd!["ACL", "SETUSER", "bob", "resetkeys", "~docs"]);
     assert_eq!(bob.receive().unwrap_err().code, "NOPERM");
     assert_eq!(count(&mut admin), before);

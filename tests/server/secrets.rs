@@ -63,6 +63,8 @@ fn commands(key: &str) -> Vec<Cmd> {
         cmd!["INFER.INGEST", key, "a.txt", "the cat", "ATTRS", "{\"a\":1}"],
         cmd!["INFER.FORGET", key, "a.txt"],
         cmd!["INFER.INDEXINFO", key],
+        cmd!["INFER.REINDEX", key],
+        cmd!["INFER.DROPINDEX", key],
         cmd!["INFER.SEARCH", key, "the cat"],
         cmd!["INFER.SEARCH", key, "the cat", "WITHTEXT"],
         cmd!["INFER.RAG", key, "the cat", "MAXTOKENS", 1],
@@ -166,7 +168,9 @@ fn derived_keys_need_their_own_rights_and_are_refused_alike() {
         assert_eq!(known.code, "NOPERM");
         assert_eq!(known, unknown, "which documents an index has can be told");
     }
-    alice.refused(&cmd!["INFER.INDEXINFO", "a:docs"], "NOPERM", "");
+    for name in ["INFER.INDEXINFO", "INFER.REINDEX", "INFER.DROPINDEX"] {
+        alice.refused(&cmd![name, "a:docs"], "NOPERM", "");
+    }
 }
 
 #[test]

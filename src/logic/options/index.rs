@@ -100,6 +100,36 @@ impl<'a> IndexName<'a> {
     }
 }
 
+/// `INFER.REINDEX index [EMBEDMODEL m] [GENMODEL g]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reindex<'a> {
+    /// The index.
+    pub index: &'a str,
+    /// `EMBEDMODEL`: makes the vectors; `None` for that of the index.
+    pub embed_model: Option<&'a str>,
+    /// `GENMODEL`: answers; `None` for that of the index.
+    pub gen_model: Option<&'a str>,
+}
+
+impl<'a> Reindex<'a> {
+    /// Parses the arguments after the command's name.
+    ///
+    /// # Errors
+    /// See [`ArgError`].
+    pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
+        let mut args = Args::new("INFER.REINDEX", args);
+        let mut parsed = Self { index: args.name("index name")?, embed_model: None, gen_model: None };
+        while let Some(option) = args.option()? {
+            match option.as_str() {
+                "EMBEDMODEL" => parsed.embed_model = Some(args.model("EMBEDMODEL")?),
+                "GENMODEL" => parsed.gen_model = Some(args.model("GENMODEL")?),
+                _ => return Err(option.unknown()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
 /// `INFER.INGEST index path text [ATTRS json]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingest<'a> {
@@ -264,6 +294,19 @@ mod tests {
         assert_eq!(Forget::parse(&[b"docs", b""]), Err(ArgError::Empty { what: "path" }));
         let error = with_words("docs a.md b.md", |args| Forget::parse(args).map(|_| ())).unwrap_err();
         assert_eq!(error, ArgError::WrongArity { command: "INFER.FORGET" });
+    }
+
+    #[test]
+    fn an_index_is_made_anew_with_the_same_models_unless_told() {
+        with_words("docs", |args| {
+            assert_eq!(Reindex::parse(args), Ok(Reindex { index: "docs", embed_model: None, gen_model: None }));
+        });
+        with_words("docs genmodel g EMBEDMODEL *", |args| {
+            let expected = Reindex { index: "docs", embed_model: Some("*"), gen_model: Some("g") };
+            assert_eq!(Reindex::parse(args), Ok(expected));
+        });
+        let error = with_words("docs MAXTOKENS 64", |args| Reindex::parse(args).map(|_| ())).unwrap_err();
+        assert_eq!(error.to_string(), "unknown option 'MAXTOKENS'");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
-pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant};
+pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Reindex};
 pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Unload};
 pub use rag::{Budget, Rag};
 pub use rerank::Rerank;
@@ -41,11 +41,12 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 16] = [
+    const ALL: [Check; 17] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
         |args| Unload::parse(args).map(|_| ()),
         |args| IndexName::parse("INFER.INDEXINFO", args).map(|_| ()),
+        |args| Reindex::parse(args).map(|_| ()),
         |args| Tokenize::parse(args).map(|_| ()),
         |args| TokenizeStore::parse(args).map(|_| ()),
         |args| Detokenize::parse(args).map(drop),
@@ -98,7 +99,7 @@ mod tests {
             let text = parse(&[]).unwrap_err().to_string();
             assert!(text.starts_with("wrong number of arguments"), "{number}: {text}");
         }
-        for parse in &ALL[4..] {
+        for parse in &ALL[5..] {
             parse(&[b"m"]).unwrap_err();
         }
     }

@@ -1,0 +1,72 @@
+//! Removing all keys of a generation of an index, a document at a time, so that no lock scope is long however large the
+//! index. Interrupted, it can be begun again: what is left is found through the set of paths, of which a path goes with the
+//! last key of its document.
+
+use std::ops::ControlFlow;
+
+use super::document::Document;
+use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
+use crate::redis_api::caller::Caller;
+use crate::redis_api::keyspace::{Keyspace, Reply};
+use crate::redis_api::keyspace_thread;
+use crate::redis_api::reply::Failure;
+
+/// Generations that are being removed.
+struct Clearing {
+    generations: Vec<DataKeys>,
+    documents: u64,
+}
+
+/// Removes all keys of `generations`, as the caller. `done` gets the number of documents that were removed, with the lock
+/// held.
+pub(super) fn clear(
+    caller: Caller,
+    generations: Vec<DataKeys>,
+    done: impl FnOnce(Result<u64, Failure>) + Send + 'static,
+) {
+    let step = |clearing: &mut Clearing, keyspace: &Keyspace<'_>| clearing.step(&keyspace.above_maxmemory());
+    keyspace_thread::run_in_slices(caller, Clearing { generations, documents: 0 }, step, |clearing, ended| {
+        done(ended.map(|()| clearing.documents));
+    });
+}
+
+/// Whether there is anything of a generation, or the note of an index that is being dropped.
+pub(super) fn is_anything_left(keyspace: &Keyspace<'_>, index: &IndexKeys, keys: &DataKeys) -> Result<bool, Failure> {
+    let names = [index.dropped(), keys.paths(), keys.vectors(), keys.stats()];
+    let found = keyspace.read("EXISTS", &names.each_ref().map(Vec::as_slice))?;
+    Ok(!matches!(found, Reply::Int(0)))
+}
+
+/// Whether the caller may [`clear`]; changes nothing.
+pub(super) fn check_rights(keyspace: &Keyspace<'_>, keys: &DataKeys) -> Result<(), Failure> {
+    let some_document = "x";
+    let unlinked =
+        [keys.vectors(), keys.stats(), keys.document(some_document), keys.tokens(&chunk_id(some_document, 0))];
+    keyspace.check_write("UNLINK", &unlinked.each_ref().map(Vec::as_slice))?;
+    keyspace.check_write("SREM", &[&keys.paths(), b""])
+}
+
+impl Clearing {
+    fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
+        let Some(keys) = self.generations.last() else { return Ok(ControlFlow::Break(())) };
+        if let Reply::Bytes(path) = keyspace.read("SRANDMEMBER", &[&keys.paths()])? {
+            if let Ok(path) = std::str::from_utf8(&path) {
+                remove_document(keyspace, keys, path)?;
+                self.documents += 1;
+            }
+            keyspace.write("SREM", &[&keys.paths(), &path])?;
+        } else {
+            keyspace.write("UNLINK", &[&keys.vectors(), &keys.stats()])?;
+            self.generations.pop();
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn remove_document(keyspace: &Keyspace<'_>, keys: &DataKeys, path: &str) -> Result<(), Failure> {
+    let document = keys.document(path);
+    let chunks = Document::read(keyspace, &document)?.versions.len();
+    let tokens = (0..).take(chunks).map(|number| keys.tokens(&chunk_id(path, number)));
+    let names: Vec<Vec<u8>> = tokens.chain([document]).collect();
+    keyspace.write("UNLINK", &names.iter().map(Vec::as_slice).collect::<Vec<_>>()).map(drop)
+}

@@ -1,0 +1,78 @@
+//! `INFER.DROPINDEX`: an index with all its documents.
+//!
+//! The settings go first, so that nobody finds the index half gone: they are renamed to `drop:{docs}`, which is the note of
+//! what is to be removed and goes last. Whatever interrupts the removal, the same command again finishes it. A client that
+//! leaves does not end it.
+
+use redis_module::Context;
+
+use super::clearing::{check_rights, clear, is_anything_left};
+use super::document::documents;
+use super::index_work;
+use super::retrieval::{no_index, read_settings, settings_at};
+use super::waiting::block;
+use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
+use crate::logic::options::IndexName;
+use crate::redis_api::blocking::refuse_blocking;
+use crate::redis_api::caller::Caller;
+use crate::redis_api::entry::Outcome;
+use crate::redis_api::keyspace::Keyspace;
+use crate::redis_api::keyspace_thread;
+use crate::redis_api::reply::{Failure, Value};
+
+const COMMAND: &str = "INFER.DROPINDEX";
+
+/* INFER.DROPINDEX index */
+/// Removes an index; the number of its documents. Needs no model.
+pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let request = IndexName::parse(COMMAND, args)?;
+    refuse_blocking(ctx, COMMAND)?;
+    keyspace_thread::start()?;
+    let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), IndexKeys::new(request.index));
+    let note = keys.dropped();
+    let settings = read_settings(&keyspace, &keys)?;
+    let generation = match &settings {
+        Some(settings) => settings.generation,
+        // Of an earlier attempt. What cannot be read is of no use for that, and is removed.
+        None => settings_at(&keyspace, &note).ok().flatten().map_or(FIRST_GENERATION, |settings| settings.generation),
+    };
+    // That before, if the last re-index did not clear it, and that after, if one was interrupted.
+    let generations: Vec<_> = [generation.saturating_sub(1), generation, generation.saturating_add(1)]
+        .into_iter()
+        .filter(|generation| *generation >= FIRST_GENERATION)
+        .map(|generation| keys.data(generation))
+        .collect();
+    for keys in &generations {
+        check_rights(&keyspace, keys)?;
+    }
+    keyspace.check_write("UNLINK", &[&note])?;
+    let caller = Caller::of(ctx, COMMAND);
+    let mut count = None;
+    if settings.is_some() {
+        count = Some(documents(&keyspace, &keys.data(generation))?.unsigned_abs());
+        keyspace.write("RENAME", &[keys.settings(), &note])?;
+    } else {
+        let mut left = false;
+        for generation in &generations {
+            left |= is_anything_left(&keyspace, &keys, generation)?;
+        }
+        if !left {
+            return Err(no_index(&keys));
+        }
+    }
+    index_work::forget_reindex(caller.db, request.index);
+    let pending = block(ctx, COMMAND)?;
+    clear(caller.clone(), generations, move |cleared| {
+        // Of what an earlier attempt left, those that are removed now are told.
+        let documents = match cleared {
+            Ok(cleared) => count.unwrap_or(cleared),
+            Err(failure) => return pending.finish(Err(failure)),
+        };
+        // In a scope of its own: the last one may have removed many vectors at once.
+        keyspace_thread::run(caller, move |keyspace| {
+            let removed = keyspace.and_then(|keyspace| keyspace.write("UNLINK", &[&note]));
+            pending.finish(removed.map(|_| Value::from(documents)));
+        });
+    });
+    Ok(Outcome::Pending)
+}

@@ -1,0 +1,199 @@
+//! A document that is replaced while others read it, write it, or take the index away.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::Value;
+
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, field, int, text};
+
+/// A server with an empty index `docs` whose chunks are one paragraph each.
+fn indexed() -> (Server, Client) {
+    let server = Server::with(&[CHAT, EMBED]);
+    let mut client = server.resp3();
+    create(&mut client);
+    (server, client)
+}
+
+fn create(client: &mut Client) {
+    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+}
+
+/// Paragraphs that all have `word` in them, in many variations.
+fn document(word: &str, paragraphs: usize) -> String {
+    let others = ["cat", "dog", "city", "file", "line", "key", "memory", "queue", "server", "thread"];
+    let other = |n: usize| others[n % others.len()];
+    let paragraph =
+        |n: usize| format!("the {word} and the {} of the {} in the {}", other(n), other(n / 10), other(n / 100));
+    (0..paragraphs).map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The words among `words` that are in a chunk that a search finds.
+fn found(client: &mut Client, words: [&str; 2]) -> BTreeSet<String> {
+    let reply = client.ok(&cmd!["INFER.SEARCH", "docs", words.join(" "), "K", 200, "WITHTEXT"]);
+    let is_in = |word: &&str, hit: &Value| text(field(hit, "text")).contains(&format!("the {word} and"));
+    array(&reply)
+        .iter()
+        .filter_map(|hit| words.iter().find(|word| is_in(word, hit)))
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+#[test]
+fn a_reader_sees_the_old_document_or_the_new_one() {
+    let (server, mut client) = indexed();
+    let texts = ["paris", "france"].map(|word| document(word, 150));
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &texts[0]]);
+    let done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut reader, mut seen) = (server.client(), BTreeSet::new());
+                    while !done.load(Ordering::Relaxed) {
+                        let words = found(&mut reader, ["paris", "france"]);
+                        assert_eq!(words.len(), 1, "a mix");
+                        seen.extend(words);
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for round in 0..8 {
+            client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &texts[(round + 1) % 2]]);
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect::<BTreeSet<String>>()
+    });
+    assert_eq!(seen.len(), 2, "the readers saw one document only");
+}
+
+#[test]
+fn of_many_who_write_one_document_one_wins_whole() {
+    let (server, mut client) = indexed();
+    let words = ["cat", "dog", "city", "file", "line", "key", "memory", "queue"];
+    let mut writers: Vec<Client> = words.iter().map(|_| server.client()).collect();
+    for _ in 0..3 {
+        for (writer, word) in writers.iter_mut().zip(words) {
+            writer.send(&cmd!["INFER.INGEST", "docs", "a.txt", document(&format!("paris {word}"), 20 + word.len())]);
+        }
+        for writer in &mut writers {
+            writer.receive().unwrap();
+        }
+        let reply = client.ok(&cmd!["INFER.SEARCH", "docs", "the cat", "K", 200, "WITHTEXT"]);
+        let winner = |hit: &Value| text(field(hit, "text")).split(' ').nth(2).unwrap_or_default().to_owned();
+        let winners: BTreeSet<String> = array(&reply).iter().map(winner).collect();
+        let [winner] = &winners.into_iter().collect::<Vec<_>>()[..] else { panic!("a mix: {reply:?}") };
+        assert_eq!(array(&reply).len(), 20 + winner.len());
+        let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+        for name in ["chunks", "vectors"] {
+            assert_eq!(int(field(&info, name)), 20 + i64::try_from(winner.len()).unwrap(), "{name}");
+        }
+    }
+}
+
+/// Texts embedded so far.
+fn embedded(server: &Server) -> u64 {
+    let info = server.client().text(&cmd!["INFO", "infer"]);
+    info.lines().find_map(|line| line.strip_prefix("infer_embedded_texts:")?.trim().parse().ok()).unwrap()
+}
+
+/// Sends a document of `paragraphs` and waits until it is being embedded.
+fn begin(server: &Server, paragraphs: usize) -> Client {
+    let (mut writer, before) = (server.client(), embedded(server));
+    writer.send(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", paragraphs)]);
+    eventually("the document is being embedded", || embedded(server) > before);
+    writer
+}
+
+#[test]
+fn a_document_forgotten_while_it_is_replaced_is_written_whole() {
+    let (server, mut client) = indexed();
+    let mut writer = begin(&server, 600);
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 2)]);
+    assert_eq!(client.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]), Value::Int(2));
+    writer.receive().unwrap();
+    let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    assert_eq!(["documents", "chunks", "vectors"].map(|name| int(field(&info, name))), [1, 600, 600]);
+}
+
+#[test]
+fn an_index_that_goes_while_a_document_comes_is_noindex_and_stays_gone() {
+    let (server, mut client) = indexed();
+    let mut writer = begin(&server, 600);
+    client.ok(&cmd!["FLUSHDB"]);
+    assert_eq!(writer.receive().unwrap_err().code, "NOINDEX");
+    assert_eq!(client.ok(&cmd!["DBSIZE"]), Value::Int(0));
+}
+
+#[test]
+fn an_index_made_anew_while_a_document_comes_gets_it() {
+    let (server, mut client) = indexed();
+    let mut writer = begin(&server, 600);
+    client.send_together(&[
+        cmd!["FLUSHDB"],
+        cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 32, "OVERLAP", 0],
+    ]);
+    client.receive().unwrap();
+    client.receive().unwrap();
+    writer.receive().unwrap();
+    let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    assert_eq!(["documents", "max_tokens"].map(|name| int(field(&info, name))), [1, 32]);
+    assert_eq!(int(field(&info, "vectors")), int(field(&info, "chunks")));
+}
+
+#[test]
+fn a_vector_set_that_goes_while_a_document_comes_is_filled_again() {
+    let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", document("dog", 2)]);
+    let mut writer = begin(&server, 900);
+    // Some of its vectors are staged by now or in a moment.
+    eventually("vectors are staged", || int(&client.ok(&cmd!["VCARD", "vec:{docs}"])) > 2);
+    client.ok(&cmd!["DEL", "vec:{docs}"]);
+    writer.receive().unwrap();
+    let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    assert_eq!(int(field(&info, "vectors")), 900);
+}
+
+#[test]
+fn a_vector_set_that_became_something_else_refuses_a_document_and_keeps_the_old_one() {
+    let (_server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 2)]);
+    client.ok(&cmd!["RENAME", "vec:{docs}", "aside"]);
+    client.ok(&cmd!["SET", "vec:{docs}", "something else"]);
+    client.refused(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", 2)], "WRONGTYPE", "");
+    client.refused(&cmd!["INFER.FORGET", "docs", "a.txt"], "WRONGTYPE", "");
+    client.ok(&cmd!["RENAME", "aside", "vec:{docs}"]);
+    for key in ["stats:{docs}", "paths:{docs}"] {
+        client.ok(&cmd!["RENAME", key, "aside"]);
+        client.ok(&cmd!["SET", key, "something else"]);
+        client.refused(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", 2)], "WRONGTYPE", "");
+        client.refused(&cmd!["INFER.FORGET", "docs", "a.txt"], "WRONGTYPE", "");
+        client.ok(&cmd!["RENAME", "aside", key]);
+    }
+    assert_eq!(found(&mut client, ["cat", "dog"]), ["dog".to_owned()].into());
+}
+
+#[test]
+fn memory_that_ends_while_a_document_comes_leaves_the_old_one_whole() {
+    let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 20)]);
+    let mut writer = begin(&server, 900);
+    client.ok(&cmd!["CONFIG", "SET", "maxmemory", 1]);
+    assert_eq!(writer.receive().unwrap_err().code, "OOM");
+    assert_eq!(found(&mut client, ["cat", "dog"]), ["dog".to_owned()].into());
+    client.ok(&cmd!["CONFIG", "SET", "maxmemory", 0]);
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", 900)]);
+    let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    assert_eq!(["chunks", "vectors"].map(|name| int(field(&info, name))), [900, 900]);
+}
+
+#[test]
+fn a_writer_who_leaves_changes_nothing() {
+    let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 2)]);
+    drop(begin(&server, 900));
+    let info = |client: &mut Client, name| int(field(&client.ok(&cmd!["INFER.INDEXINFO", "docs"]), name));
+    eventually("nothing is on its way any more", || info(&mut client, "pending") == 0);
+    assert_eq!(["chunks", "vectors", "epoch"].map(|name| info(&mut client, name)), [2, 2, 1]);
+}
