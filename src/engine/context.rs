@@ -120,6 +120,8 @@ pub(super) struct Context {
     /// Keeps the weights alive for as long as `ptr`.
     model: Arc<Model>,
     share: Share,
+    /// An assertion has failed in the middle of a decode call; nobody knows what is left.
+    broken: Option<EngineError>,
 }
 
 // SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
@@ -142,13 +144,16 @@ impl Context {
         let params = params(&spec, &abort);
         llama_log::take_error();
         llama_log::take_sizes();
-        let created = {
+        let (created, asserted) = {
             let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
-            unsafe { sys::llama_init_from_model(model.as_ptr(), params) }
+            trampoline::catching(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) })
         };
         let Some(ptr) = NonNull::new(created) else {
             let reason = llama_log::take_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
+            if asserted {
+                return Err(EngineError::LoadFailed(format!("llama.cpp cannot compute this model: {reason}")));
+            }
             return Err(EngineError::OutOfMemory(format!(
                 "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
                 spec.sequences, spec.context, model.name
@@ -159,7 +164,7 @@ impl Context {
             unsafe { adapter.apply(ptr) };
         }
         model.note_buffers(llama_log::take_sizes());
-        Ok(Self { ptr, abort, spec, model, share })
+        Ok(Self { ptr, abort, spec, model, share, broken: None })
     }
 
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
@@ -215,13 +220,18 @@ impl Context {
         };
         let _turn = self.share.take();
         self.model.check_files()?;
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
         let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.
         let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) };
         llama_log::set_quiet(false);
-        let status = status?;
-        match status {
+        if let Err(error @ EngineError::Assertion(_)) = &status {
+            self.broken = Some(error.clone());
+        }
+        match status? {
             0 => Ok(Decoded::Done(begun.elapsed())),
             2 => Ok(Decoded::Aborted),
             _ if self.abort.thrown() => Ok(Decoded::Aborted),

@@ -167,6 +167,9 @@ pub enum EngineError {
     /// llama.cpp could not allocate what the model needs.
     #[error("{0}")]
     OutOfMemory(String),
+    /// An assertion of llama.cpp failed, which would have ended the process.
+    #[error("llama.cpp cannot compute this model ({0}); its file is damaged, or llama.cpp has a bug: INFER.UNLOAD it")]
+    Assertion(String),
     /// A bug, in this module or in llama.cpp. The server log has more.
     #[error("{0}; this is a bug, the server log may say more")]
     Internal(String),
@@ -185,7 +188,7 @@ impl EngineError {
             Self::BadTokens(_) => "BADTOKENS",
             Self::Cancelled(_) => "CANCELLED",
             Self::OutOfMemory(_) => "OOM",
-            Self::Internal(_) => "INTERNAL",
+            Self::Assertion(_) | Self::Internal(_) => "INTERNAL",
             Self::NameTaken(_)
             | Self::WrongKind { .. }
             | Self::EmptyText { .. }

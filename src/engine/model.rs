@@ -109,6 +109,7 @@ fn backend() -> Result<&'static LlamaBackend, EngineError> {
     BACKEND
         .get_or_init(|| {
             llama_log::install();
+            trampoline::catch_aborts();
             LlamaBackend::init().map_err(|e| e.to_string())
         })
         .as_ref()
@@ -135,7 +136,8 @@ impl Model {
                 watched.stop.reason().is_none()
             });
         llama_log::take_error();
-        let llama = LlamaModel::load_from_file(backend, &path, &params).map_err(|_| {
+        let (loaded, _) = trampoline::catching(|| LlamaModel::load_from_file(backend, &path, &params));
+        let llama = loaded.map_err(|_| {
             if let Some(reason) = load.stop.reason() {
                 return EngineError::Cancelled(reason);
             }

@@ -1,9 +1,14 @@
 // C++ exceptions must not reach Rust frames: they abort the process, and the process is somebody's redis-server.
-// Each function here calls one llama.cpp function that can throw, catches everything, and says what happened.
+// Each infer_try_… function calls one llama.cpp function that can throw, catches everything, and says what happened.
+//
+// Assertions of llama.cpp and ggml abort the process too. ggml calls a function of ours before that; where an exception
+// would be caught, here or by llama.cpp itself, that function throws one instead of returning.
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <stdexcept>
 
 struct llama_context;
 struct llama_vocab;
@@ -24,38 +29,83 @@ int32_t llama_decode(llama_context * ctx, llama_batch batch);
 int32_t llama_tokenize(const llama_vocab * vocab, const char * text, int32_t text_len, int32_t * tokens, int32_t n_tokens_max, bool add_special,
                        bool parse_special);
 int32_t llama_token_to_piece(const llama_vocab * vocab, int32_t token, char * buf, int32_t length, int32_t lstrip, bool special);
+
+typedef void (*ggml_abort_callback_t)(const char * message);
+ggml_abort_callback_t ggml_set_abort_callback(ggml_abort_callback_t callback);
 }
 
 namespace {
 
-// Runs `call`; an exception becomes `true` in *threw and its text in `error` (NUL-terminated, cut to `capacity`).
-template <typename Call> int32_t caught(Call call, bool * threw, char * error, size_t capacity) {
-    *threw = false;
+// Whether somebody up the stack of this thread catches exceptions, and whether an assertion has failed since.
+thread_local bool catching = false;
+thread_local bool failed = false;
+
+// `message` is "path of a source file:line: what failed".
+void on_abort(const char * message) {
+    if (catching) {
+        failed = true;
+        const char * place = std::strstr(message, "llama.cpp/");
+        throw std::runtime_error(place ? place : message);
+    }
+    std::fprintf(stderr, "%s\n", message);
+}
+
+// Runs `call`; an exception becomes 1 in *threw, or 2 when it was a failed assertion, and its text in `error`
+// (NUL-terminated, cut to `capacity`).
+template <typename Call> int32_t caught(Call call, uint8_t * threw, char * error, size_t capacity) {
+    *threw = 0;
+    catching = true;
+    failed = false;
+    int32_t result = 0;
     try {
-        return call();
+        result = call();
     } catch (const std::exception & e) {
+        *threw = 1;
         std::snprintf(error, capacity, "%s", e.what());
     } catch (...) {
+        *threw = 1;
         std::snprintf(error, capacity, "unknown C++ exception");
     }
-    *threw = true;
-    return 0;
+    catching = false;
+    if (failed) {
+        // llama.cpp may have caught it on the way and made a number of it.
+        if (*threw == 0) {
+            std::snprintf(error, capacity, "an assertion failed; the server log has it");
+        }
+        *threw = 2;
+    }
+    return result;
 }
 
 } // namespace
 
 extern "C" {
 
-int32_t infer_try_decode(llama_context * ctx, const llama_batch * batch, bool * threw, char * error, size_t capacity) {
+void infer_catch_aborts() {
+    ggml_set_abort_callback(on_abort);
+}
+
+void infer_begin_catching() {
+    catching = true;
+    failed = false;
+}
+
+bool infer_end_catching() {
+    catching = false;
+    return failed;
+}
+
+
+int32_t infer_try_decode(llama_context * ctx, const llama_batch * batch, uint8_t * threw, char * error, size_t capacity) {
     return caught([&] { return llama_decode(ctx, *batch); }, threw, error, capacity);
 }
 
 int32_t infer_try_tokenize(const llama_vocab * vocab, const char * text, int32_t text_len, int32_t * tokens, int32_t n_tokens_max, bool add_special,
-                           bool parse_special, bool * threw, char * error, size_t capacity) {
+                           bool parse_special, uint8_t * threw, char * error, size_t capacity) {
     return caught([&] { return llama_tokenize(vocab, text, text_len, tokens, n_tokens_max, add_special, parse_special); }, threw, error, capacity);
 }
 
-int32_t infer_try_token_to_piece(const llama_vocab * vocab, int32_t token, char * buffer, int32_t length, bool special, bool * threw, char * error,
+int32_t infer_try_token_to_piece(const llama_vocab * vocab, int32_t token, char * buffer, int32_t length, bool special, uint8_t * threw, char * error,
                                  size_t capacity) {
     return caught([&] { return llama_token_to_piece(vocab, token, buffer, length, 0, special); }, threw, error, capacity);
 }

@@ -1,4 +1,6 @@
-//! Calls into llama.cpp that can throw, made through the C++ try/catch of `trampoline.cpp`.
+//! Calls into llama.cpp that can throw, made through the C++ try/catch of `trampoline.cpp`. Its failed assertions, which
+//! would end the process, are exceptions as well there: damaged files are the usual reason. Not covered are assertions on
+//! threads of llama.cpp's own (`THREADS` above 1) and whatever reads memory that is not there.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::{offset_of, size_of};
@@ -19,10 +21,13 @@ const _: () = {
 };
 
 unsafe extern "C" {
+    fn infer_catch_aborts();
+    fn infer_begin_catching();
+    fn infer_end_catching() -> bool;
     fn infer_try_decode(
         ctx: *mut llama_context,
         batch: *const llama_batch,
-        threw: *mut bool,
+        threw: *mut u8,
         error: *mut c_char,
         capacity: usize,
     ) -> i32;
@@ -34,7 +39,7 @@ unsafe extern "C" {
         n_tokens_max: c_int,
         add_special: bool,
         parse_special: bool,
-        threw: *mut bool,
+        threw: *mut u8,
         error: *mut c_char,
         capacity: usize,
     ) -> i32;
@@ -44,7 +49,7 @@ unsafe extern "C" {
         buffer: *mut c_char,
         length: c_int,
         special: bool,
-        threw: *mut bool,
+        threw: *mut u8,
         error: *mut c_char,
         capacity: usize,
     ) -> i32;
@@ -52,23 +57,42 @@ unsafe extern "C" {
 
 /// Receives what a throwing call reports.
 struct Report {
-    threw: bool,
+    /// 0 for nothing, 1 for an exception, 2 for a failed assertion.
+    threw: u8,
     text: [c_char; 256],
 }
 
 impl Report {
     fn new() -> Self {
-        Self { threw: false, text: [0; 256] }
+        Self { threw: 0, text: [0; 256] }
     }
 
     fn check(&self, call: &str, value: i32) -> Result<i32, EngineError> {
-        if !self.threw {
+        if self.threw == 0 {
             return Ok(value);
         }
         // SAFETY: snprintf in trampoline.cpp always writes a terminating NUL inside the 256 bytes.
         let text = unsafe { CStr::from_ptr(self.text.as_ptr()) };
-        Err(EngineError::Internal(format!("{call} failed: {}", text.to_string_lossy())))
+        let text = format!("{call} failed: {}", text.to_string_lossy());
+        Err(if self.threw == 2 { EngineError::Assertion(text) } else { EngineError::Internal(text) })
     }
+}
+
+/// From now on, in the whole process, a failed assertion of llama.cpp ends a call made through this file or inside
+/// [`catching`], and the process only elsewhere.
+pub(super) fn catch_aborts() {
+    // SAFETY: sets a plain function that needs no data.
+    unsafe { infer_catch_aborts() };
+}
+
+/// Runs `call`, a function of llama.cpp that itself catches exceptions and returns an error, or one that calls it; also
+/// tells whether an assertion failed in it.
+pub(super) fn catching<R>(call: impl FnOnce() -> R) -> (R, bool) {
+    // SAFETY: sets a variable of this thread.
+    unsafe { infer_begin_catching() };
+    let result = call();
+    // SAFETY: as above.
+    (result, unsafe { infer_end_catching() })
 }
 
 /// `llama_decode`: 0 = done, 1 = no free cells, 2 = aborted by the callback, negative = refused.

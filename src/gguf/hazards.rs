@@ -26,6 +26,7 @@ pub(crate) fn check(header: &Header, vocabulary: &Vocabulary) -> Result<(), Gguf
     }
     rope(header)?;
     epsilons(header)?;
+    tensors(header)?;
     numbers(header)?;
     pooling(header)?;
     head(header)?;
@@ -121,6 +122,22 @@ fn epsilons(header: &Header) -> Result<(), GgufError> {
         let value = header.arch_key(key).and_then(|key| header.metadata.get(&key)).and_then(Value::as_f64);
         if value.is_some_and(|epsilon| !(0.0..=1.0).contains(&epsilon)) {
             return Err(unusable(format!("{key} is not between 0 and 1")));
+        }
+    }
+    Ok(())
+}
+
+/// ggml-cpu.c has no product with a matrix of some types and calls what is not there; binary-ops.cpp aborts on a bias or
+/// a norm that is not F32. Tables of ids are integers.
+fn tensors(header: &Header) -> Result<(), GgufError> {
+    /// Q8_1, Q8_K, I8, I16, I32, I64, F64.
+    const NO_WEIGHTS: [u32; 7] = [9, 15, 24, 25, 26, 27, 28];
+    for tensor in &header.tensors {
+        let is_table = tensor.name.contains("tid2eid") || tensor.name.starts_with("d2t");
+        let is_vector = tensor.dims.iter().skip(1).all(|&dim| dim == 1);
+        if !is_table && (NO_WEIGHTS.contains(&tensor.kind.0) || (is_vector && tensor.kind != TensorType::F32)) {
+            let kind = tensor.kind.name().unwrap_or("unknown");
+            return Err(unusable(format!("tensor {} is of the type {kind}", quoted(tensor.name.as_bytes()))));
         }
     }
     Ok(())

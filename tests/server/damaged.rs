@@ -1,6 +1,6 @@
 //! Model files with damaged headers: each is refused or works, and the server lives.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use redis_infer_gguf::check_file;
@@ -69,8 +69,13 @@ fn tried(client: &mut Client, path: &Path) -> Option<bool> {
         let reply = client.call(command);
         lost |= reply.as_ref().is_err_and(|refusal| refusal.code == Refusal::LOST);
         match &reply {
-            // Weights and settings can be such that no number comes out: no header tells.
-            Err(refusal) if refusal.code == "INTERNAL" && !refusal.text.contains("that is no number") => {
+            // No header tells that no number will come out of the weights, or all that llama.cpp asserts.
+            Err(refusal)
+                if refusal.code == "INTERNAL"
+                    && !["that is no number", "cannot compute this model", "llama_tokenize failed"]
+                        .iter()
+                        .any(|known| refusal.text.contains(known)) =>
+            {
                 panic!("{}", refusal.text)
             }
             _ => reply.is_ok(),
@@ -123,4 +128,49 @@ fn damaged_files_of_a_generator_are_refused_or_work() {
 #[test]
 fn damaged_files_of_an_encoder_are_refused_or_work() {
     try_damaged(&EMBED);
+}
+
+/// The file of [`EMBED`] with one more setting, in the server's folder.
+fn with_setting(server: &Server, key: &str, value: u32) -> PathBuf {
+    let whole = std::fs::read(EMBED.path()).unwrap();
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut pairs = [&text(key)[..], &4_u32.to_le_bytes(), &value.to_le_bytes()].concat();
+    // The tensors behind the header stay aligned to 32 bytes.
+    let (name, kind) = (text("test.padding"), 8_u32.to_le_bytes());
+    let padding = 32 - (pairs.len() + name.len() + kind.len() + 8) % 32;
+    pairs.extend([&name[..], &kind, &text(&".".repeat(padding))].concat());
+    let count = u64::from_le_bytes(whole[16..24].try_into().unwrap()) + 2;
+    let path = server.folder().join("asserts.gguf");
+    std::fs::write(&path, [&whole[..16], &count.to_le_bytes(), &pairs, &whole[24..]].concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_failed_assertion_of_llama_cpp_while_a_model_loads_is_an_error() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    let path = with_setting(&server, "bert.attention.key_length", 5);
+    let load = cmd!["INFER.LOAD", "m", path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1];
+    for _ in 0..3 {
+        let refusal = client.refused(&load, "LOADFAIL", "llama.cpp cannot compute this model");
+        assert!(refusal.text.contains("GGML_ASSERT(n_embd_head == hparams.n_embd_head_k())"), "{refusal:?}");
+    }
+    client.ok(&EMBED.load_as("m"));
+    server.assert_alive();
+}
+
+#[test]
+fn a_failed_assertion_of_llama_cpp_while_a_model_computes_is_an_error_from_then_on() {
+    let mut server = Server::with(&[EMBED]);
+    let mut client = server.client();
+    let path = with_setting(&server, "bert.embedding_length_out", 1023);
+    client.ok(&cmd!["INFER.LOAD", "m", path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1]);
+    for _ in 0..3 {
+        let refusal =
+            client.refused(&cmd!["INFER.EMBED", "m", 1, "text"], "INTERNAL", "llama.cpp cannot compute this model");
+        assert!(refusal.text.contains("out of bounds") && refusal.text.contains("INFER.UNLOAD it"), "{refusal:?}");
+    }
+    client.ok(&cmd!["INFER.EMBED", "embed", 1, "text"]);
+    client.ok(&cmd!["INFER.UNLOAD", "m"]);
+    server.assert_alive();
 }

@@ -77,6 +77,20 @@ fn settings_that_are_no_numbers_and_bases_that_make_none_are_refused() {
 }
 
 #[test]
+fn tensors_of_types_with_which_nothing_can_be_computed_are_refused() {
+    for kind in [24, 26, 28] {
+        let bytes = [1, 0, 4, 0, 8][kind as usize - 24] * 64;
+        let refusal = minimal(1, 0).tensor("blk.0.attn_q.weight", &[8, 8], kind, 0).data(bytes).refusal();
+        assert!(refusal.contains("tensor 'blk.0.attn_q.weight' is of the type"), "{refusal}");
+    }
+    assert!(minimal(1, 0).tensor("blk.0.attn_q.weight", &[8, 8], 1, 0).data(128).check().is_ok());
+    assert!(minimal(1, 0).tensor("blk.0.ffn_gate_tid2eid.weight", &[8, 8], 26, 0).data(256).check().is_ok());
+    let vector = |kind: u32, bytes| minimal(1, 0).tensor("blk.0.attn_norm.weight", &[8], kind, 0).data(bytes);
+    assert!(vector(1, 16).refusal().contains("is of the type F16"));
+    assert!(vector(0, 32).check().is_ok());
+}
+
+#[test]
 fn an_unknown_pooling_is_refused() {
     let refusal = minimal(0, 1).u32_pair("llama.pooling_type", 5).refusal();
     assert!(refusal.contains("unknown pooling type 5"), "{refusal}");
