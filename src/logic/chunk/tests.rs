@@ -62,6 +62,17 @@ fn lines_of_white_space_separate_paragraphs() {
 }
 
 #[test]
+fn a_comment_stays_with_the_function_below_it() {
+    let text = "/// Adds.\nfn add() {}\n\n# adds\ndef add(): 1";
+    assert_eq!(texts(text, 25, 0), ["/// Adds.\nfn add() {}", "# adds\ndef add(): 1"]);
+}
+
+#[test]
+fn tabs_and_the_lack_of_a_last_line_end_change_nothing() {
+    assert_eq!(texts("\taa\n\t\n\tbb", 3, 0), ["\taa", "\tbb"]);
+}
+
+#[test]
 fn carriage_returns_belong_to_line_ends() {
     assert_eq!(texts("aa\r\n\r\nbb\r\n", 3, 0), ["aa", "bb"]);
 }
@@ -146,6 +157,18 @@ fn a_huge_line_costs_few_counts_of_short_texts() {
 }
 
 #[test]
+fn ten_megabytes_without_a_line_end_cost_as_much_per_byte_as_two() {
+    for text in ["x".repeat(10_000_000), "word ".repeat(2_000_000)] {
+        assert!(counting_effort(&text, |t| t.len() / 4).0 <= 3);
+    }
+}
+
+#[test]
+fn a_long_paragraph_of_short_lines_is_counted_about_once_in_lines_and_once_in_chunks() {
+    assert!(counting_effort(&"  line\n".repeat(300_000), |t| t.len() / 4).0 <= 3);
+}
+
+#[test]
 fn many_paragraphs_are_counted_about_once_alone_and_once_together() {
     let mut text = String::new();
     for i in 0..20_000 {
@@ -165,6 +188,7 @@ fn document() -> impl Strategy<Value = String> {
         1 => Just("\r\n\r\n".to_owned()),
         1 => Just("\n \t\n\u{3000}\n".to_owned()),
         1 => "[a-c ]{30,80}",
+        1 => "(\n(\t|    |)(// |# |\\}|)[a-c]{0,5}){1,8}",
     ];
     proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
@@ -204,8 +228,11 @@ proptest! {
             if range.start > covered {
                 prop_assert!(text[covered..range.start].trim().is_empty(), "text left out");
             }
-            if overlap == 0 {
-                prop_assert!(range.start >= covered, "overlap not asked for");
+            if range.start < covered {
+                let repeated = &text[range.start..covered];
+                prop_assert!(paragraphs(repeated).count() <= overlap, "more overlap than asked for");
+                let above = text[..range.start].lines().last();
+                prop_assert!(above.is_none_or(|line| line.trim().is_empty()), "overlap is not a whole paragraph");
             }
             prop_assert_eq!(c.first_line, line_of(&text, range.start));
             prop_assert_eq!(c.last_line, line_of(&text, range.end));
