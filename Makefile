@@ -4,7 +4,7 @@
 SHELL := bash
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo serve test test-unit test-redis lint bench quality soak setup models clean setup-build setup-run
+.PHONY: help build demo serve test test-unit test-redis lint bench quality scale soak setup models clean setup-build setup-run
 
 # Where things are: cache, cargo target folder, redis-server, models.
 ENV := set -eu; . scripts/env.sh;
@@ -40,6 +40,9 @@ bench: setup-run build models ## tokens per second with 1 to 8 clients, PING and
 
 quality: setup-run build models ## how often INFER.SEARCH finds the right chunk, with labelled questions about real files, beside BM25
 	@scripts/quality.sh
+
+scale: setup-run build models ## what a search and an ingest cost as an index grows to 100,000 chunks; draws docs/scale.svg
+	@scripts/scale.sh
 
 soak: setup-run build models ## random commands from several clients for MINUTES=10; fails when memory grows or anything hangs
 	@scripts/soak.sh "$(MINUTES)"

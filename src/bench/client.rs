@@ -28,6 +28,8 @@ pub struct Document {
 pub struct Ingested {
     /// Chunks that were written.
     pub added: u64,
+    /// Chunks that were there already.
+    pub kept: u64,
     /// From the first command to the last reply.
     pub time: Duration,
 }
@@ -42,26 +44,29 @@ pub fn connect(url: &str) -> Result<Connection> {
 pub fn ingest(url: &str, index: &str, documents: &[Document]) -> Result<Ingested> {
     let start = Instant::now();
     let rest = Mutex::new(documents.iter());
-    let send = || -> Result<u64> {
+    let send = || -> Result<[u64; 2]> {
         let mut connection = connect(url)?;
-        let mut added = 0;
+        let mut sum = [0, 0];
         loop {
             // A poisoned lock guards a sound iterator all the same.
             let next = rest.lock().unwrap_or_else(|e| e.into_inner()).next();
-            let Some(document) = next else { return Ok(added) };
+            let Some(document) = next else { return Ok(sum) };
             let mut command = redis::cmd("INFER.INGEST");
             command.arg(index).arg(&document.path).arg(&document.text);
             let counts: HashMap<String, u64> =
                 command.query(&mut connection).with_context(|| format!("ingesting {}", document.path))?;
-            added += counts.get("added").context("a reply to INFER.INGEST has no 'added'")?;
+            for (sum, name) in sum.iter_mut().zip(["added", "kept"]) {
+                *sum += counts.get(name).with_context(|| format!("a reply to INFER.INGEST has no '{name}'"))?;
+            }
         }
     };
-    let added = thread::scope(|scope| {
+    let counts = thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS).map(|_| scope.spawn(send)).collect();
         let joined = senders.into_iter().map(|sender| sender.join().map_err(|_| anyhow!("a sender panicked"))?);
-        joined.sum::<Result<u64>>()
+        joined.collect::<Result<Vec<_>>>()
     })?;
-    Ok(Ingested { added, time: start.elapsed() })
+    let [added, kept] = [0, 1].map(|at| counts.iter().map(|sum| sum[at]).sum());
+    Ok(Ingested { added, kept, time: start.elapsed() })
 }
 
 /// The replies to `commands`, which are sent without waiting for each other.

@@ -1,9 +1,10 @@
 //! `redis-infer-bench`: measures a server with the module, as an ordinary client. The scripts that start such a server
-//! call it: `make quality`.
+//! call it: `make quality`, `make scale`.
 #![forbid(unsafe_code)]
 
 mod client;
 mod quality;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -21,11 +22,14 @@ struct Cli {
 enum Command {
     /// How often INFER.SEARCH finds what was asked for, beside an exact search and BM25.
     Quality(quality::Arguments),
+    /// What INFER.SEARCH and INFER.INGEST cost as an index grows.
+    Scale(scale::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Quality(arguments) => quality::run(&arguments),
+        Command::Scale(arguments) => scale::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -111,6 +111,11 @@ fn latency(writer: &mut Writer, metrics: &Metrics) {
 
 fn locks(writer: &mut Writer) {
     writer.section(c"locks");
-    writer.number(c"longest_lock_hold_usec", lock_times::KEYSPACE_THREAD.longest_us());
-    writer.number(c"longest_reply_usec", lock_times::REPLIES.longest_us());
+    let (keys, replies) = (&lock_times::KEYSPACE_THREAD, &lock_times::REPLIES);
+    writer.number(c"longest_lock_hold_usec", keys.longest_us());
+    writer.number(c"lock_holds", keys.count());
+    writer.number(c"lock_hold_usec", keys.sum_us());
+    writer.number(c"longest_reply_usec", replies.longest_us());
+    writer.number(c"replies", replies.count());
+    writer.number(c"reply_usec", replies.sum_us());
 }

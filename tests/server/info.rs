@@ -133,9 +133,23 @@ fn locks_held_for_a_search_are_timed() {
     let mut client = server.client();
     client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
     assert_eq!(number(&mut client, "infer_longest_lock_hold_usec"), 0);
+    let before = number(&mut client, "infer_lock_holds");
     client.ok(&cmd!["INFER.SEARCH", "docs", "the cat"]);
     assert!(number(&mut client, "infer_longest_reply_usec") > 0);
     assert!(number(&mut client, "infer_longest_lock_hold_usec") > 0);
+    assert_eq!(number(&mut client, "infer_lock_holds"), before + 1);
+    assert!(number(&mut client, "infer_lock_hold_usec") >= number(&mut client, "infer_longest_lock_hold_usec"));
+}
+
+#[test]
+fn replies_are_counted_and_timed() {
+    let server = Server::with(&[EMBED]);
+    let mut client = server.client();
+    client.ok(&cmd!["INFER.EMBED", "embed", 1, "the cat"]);
+    let (count, sum) = (number(&mut client, "infer_replies"), number(&mut client, "infer_reply_usec"));
+    assert!(count > 0 && sum > 0);
+    client.ok(&cmd!["INFER.EMBED", "embed", 1, "the cat"]);
+    assert_eq!(number(&mut client, "infer_replies"), count + 1);
 }
 
 #[test]
