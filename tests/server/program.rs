@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value as Json;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, field, module, text};
+use crate::harness::{CHAT, Client, EMBED, RANK, Server, array, cmd, eventually, field, module, text};
 
 /// The companion program with these arguments. It is built with the module, into the same folder.
 pub fn program(server: &Server, arguments: &[&str]) -> Command {
@@ -109,6 +109,18 @@ fn delete_forgets_what_is_gone_below_the_folder_only() {
 }
 
 #[test]
+fn delete_finds_the_documents_of_an_index_that_was_made_anew() {
+    let (server, mut client, _folder, notes) = prepared();
+    ingest(&server, &notes, &[]);
+    client.ok(&cmd!["INFER.REINDEX", "docs"]);
+    let generation = |client: &mut Client| client.text(&cmd!["HGET", "docs", "generation"]);
+    eventually("the index is the new one", || generation(&mut client) == "2");
+    std::fs::remove_file(notes.join("cat.txt")).unwrap();
+    ingest(&server, &notes, &["--delete"]);
+    assert_eq!(paths(&mut client), ["notes/sub/line.md"]);
+}
+
+#[test]
 fn attributes_given_to_the_files_can_be_searched_by() {
     let (server, _client, _folder, notes) = prepared();
     ingest(&server, &notes, &["--include", "*.md", "--attrs", r#"{"kind": "queue"}"#]);
@@ -181,6 +193,17 @@ fn the_limits_of_a_question_reach_the_server() {
     assert_eq!(sources(ask(&["--filter", r#".path == "notes/cat.txt""#])), 1);
     let output = run(&server, &["ask", "docs", "the", "--budget", "0"]);
     assert!(output.status.code() == Some(1) && stderr(&output).contains("BUDGET"), "{output:?}");
+}
+
+#[test]
+fn a_cross_encoder_can_choose_the_chunks() {
+    let (server, mut client, _folder, notes) = prepared();
+    client.ok(&RANK.load());
+    ingest(&server, &notes, &[]);
+    let found = document(&server, &["search", "docs", "the cat", "--rerank", "rank"]);
+    assert!(found[0]["rerank_score"].is_f64(), "{found}");
+    let answer = document(&server, &["ask", "docs", "the cat", "--rerank", "rank", "--max-tokens", "1"]);
+    assert!(answer["sources"][0]["rerank_score"].is_f64(), "{answer}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::connection::Server;
 use crate::failure::{Ending, Failure};
 use crate::reply::{ask, elements, place, text};
-use crate::search::narrow;
+use crate::search::Choice;
 use crate::{output, reply};
 
 /// Arguments of `redis-infer ask`.
@@ -18,15 +18,8 @@ pub struct Arguments {
     index: String,
     /// The question.
     question: String,
-    /// Most chunks to answer from [default: the server's, 5].
-    #[arg(long)]
-    k: Option<u32>,
-    /// Only chunks whose attributes match, for instance '.ext == "md" and .year > 2020'.
-    #[arg(long, value_name = "EXPRESSION")]
-    filter: Option<String>,
-    /// Only chunks of this score or more; 0 to 1, 0.5 means unrelated.
-    #[arg(long, value_name = "SCORE")]
-    min_score: Option<f64>,
+    #[command(flatten)]
+    choice: Choice,
     /// Most tokens of chunks in the prompt; auto for as many as the model's context has room for.
     #[arg(long, value_name = "TOKENS", default_value = "auto")]
     budget: String,
@@ -70,7 +63,7 @@ impl Arguments {
     fn command(&self) -> redis::Cmd {
         let mut command = redis::cmd("INFER.RAG");
         command.arg(&self.index).arg(&self.question);
-        narrow(&mut command, self.k, self.filter.as_deref(), self.min_score);
+        self.choice.narrow(&mut command);
         command.arg("BUDGET").arg(&self.budget);
         if let Some(system) = &self.system {
             command.arg("SYSTEM").arg(system);

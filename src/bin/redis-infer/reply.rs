@@ -51,11 +51,12 @@ pub fn elements(value: &Json) -> &[Json] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A hit or source as `path:first-last`, and its score.
+/// A hit or source as `path:first-last`, and its score: that of the cross-encoder if one has chosen.
 pub fn place(hit: &Json) -> (String, String) {
     let [first, last] = [0, 1].map(|at| text(&hit["lines"][at]));
     let place = format!("{}:{first}-{last}", text(&hit["path"]));
-    (crate::output::clean(&place), hit["score"].as_f64().map_or_else(String::new, |score| format!("{score:.3}")))
+    let score = hit["rerank_score"].as_f64().or(hit["score"].as_f64());
+    (crate::output::clean(&place), score.map_or_else(String::new, |score| format!("{score:.3}")))
 }
 
 #[cfg(test)]
@@ -77,5 +78,7 @@ mod tests {
     fn a_hit_is_named_by_its_path_and_lines() {
         let hit = serde_json::json!({ "path": "a\u{1b}b.rs", "lines": [3, 9], "score": 0.81239 });
         assert_eq!(place(&hit), ("ab.rs:3-9".to_owned(), "0.812".to_owned()));
+        let hit = serde_json::json!({ "path": "a", "lines": [1, 1], "score": 0.8, "rerank_score": -2.5 });
+        assert_eq!(place(&hit), ("a:1-1".to_owned(), "-2.500".to_owned()));
     }
 }

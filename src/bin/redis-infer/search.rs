@@ -15,15 +15,8 @@ pub struct Arguments {
     index: String,
     /// What to look for.
     query: String,
-    /// Most chunks to show [default: the server's, 5].
-    #[arg(long)]
-    k: Option<u32>,
-    /// Only chunks whose attributes match, for instance '.ext == "md" and .year > 2020'.
-    #[arg(long, value_name = "EXPRESSION")]
-    filter: Option<String>,
-    /// Only chunks of this score or more; 0 to 1, 0.5 means unrelated.
-    #[arg(long, value_name = "SCORE")]
-    min_score: Option<f64>,
+    #[command(flatten)]
+    choice: Choice,
     /// Show the text of the chunks.
     #[arg(long)]
     text: bool,
@@ -34,6 +27,23 @@ pub struct Arguments {
     pub json: bool,
 }
 
+/// Which chunks a query finds: the options that INFER.SEARCH and INFER.RAG share.
+#[derive(Clone, Debug, Args)]
+pub struct Choice {
+    /// Most chunks to find [default: the server's, 5].
+    #[arg(long)]
+    k: Option<u32>,
+    /// Only chunks whose attributes match, for instance '.ext == "md" and .year > 2020'.
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+    /// Only chunks of this score or more; 0 to 1, 0.5 means unrelated.
+    #[arg(long, value_name = "SCORE")]
+    min_score: Option<f64>,
+    /// Have this cross-encoder, a model of the server, choose among more chunks. Their scores are then its own.
+    #[arg(long, value_name = "MODEL")]
+    rerank: Option<String>,
+}
+
 /// Searches and prints what was found, best first.
 ///
 /// # Errors
@@ -41,7 +51,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     let mut command = redis::cmd("INFER.SEARCH");
     command.arg(&arguments.index).arg(&arguments.query);
-    narrow(&mut command, arguments.k, arguments.filter.as_deref(), arguments.min_score);
+    arguments.choice.narrow(&mut command);
     if arguments.text {
         command.arg("WITHTEXT");
     }
@@ -61,16 +71,21 @@ pub fn run(arguments: &Arguments) -> Result<Ending, Failure> {
     Ok(Ending::Fine)
 }
 
-/// Adds the options that INFER.SEARCH and INFER.RAG share.
-pub fn narrow(command: &mut redis::Cmd, k: Option<u32>, filter: Option<&str>, min_score: Option<f64>) {
-    if let Some(k) = k {
-        command.arg("K").arg(k);
-    }
-    if let Some(filter) = filter {
-        command.arg("FILTER").arg(filter);
-    }
-    if let Some(min_score) = min_score {
-        command.arg("MINSCORE").arg(min_score);
+impl Choice {
+    /// Adds the options to a command.
+    pub fn narrow(&self, command: &mut redis::Cmd) {
+        if let Some(k) = self.k {
+            command.arg("K").arg(k);
+        }
+        if let Some(filter) = &self.filter {
+            command.arg("FILTER").arg(filter);
+        }
+        if let Some(min_score) = self.min_score {
+            command.arg("MINSCORE").arg(min_score);
+        }
+        if let Some(model) = &self.rerank {
+            command.arg("RERANK").arg(model);
+        }
     }
 }
 
