@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, SLOW_EMBED, STRICT, Server, array, cmd, eventually, field, int, text};
+use crate::harness::{
+    CHAT, Client, EMBED, SLOW_EMBED, STRICT, Server, array, cmd, documents, eventually, field, int, text,
+};
 
 const ANIMALS: &str = "the cat and the dog in the city of the cat";
 const FRANCE: &str = "paris is the capital of france and the city of paris";
@@ -68,6 +70,7 @@ fn an_index_made_anew_is_the_same_without_what_was_hidden() {
     let progress = info(&mut client, "reindex");
     assert_eq!(["done", "documents"].map(|name| int(field(&progress, name))), [2, 2]);
     assert_eq!(field(&progress, "error"), &Value::Nil);
+    assert_eq!(documents(&mut client, "docs")["a.txt"], [ANIMALS, FRANCE]);
     // Only keys of the new generation are there.
     assert_eq!(keys(&mut client, "*{docs}*"), keys(&mut client, "*{docs}@2*"));
     let filtered = cmd!["VSIM", "vec:{docs}@2", "VALUES", 64, vec![1; 64], "FILTER", ".year == 1984"];
@@ -104,6 +107,8 @@ fn other_models_take_over() {
     client.ok(&cmd!["INFER.UNLOAD", "chat"]);
     assert_eq!(texts(&mut client, "the cat").len(), 4);
     client.ok(&cmd!["INFER.INGEST", "docs", "d.txt", "the queue"]);
+    client.ok(&CHAT.load());
+    documents(&mut client, "docs");
     assert_eq!(texts(&mut client, "the cat").len(), 5);
 }
 
@@ -162,6 +167,7 @@ fn documents_that_change_meanwhile_are_taken_over() {
     let before = texts(&mut client, "the dog");
     assert_eq!(ended(&mut client), "done");
     assert_eq!(texts(&mut client, "the dog"), before);
+    documents(&mut client, "docs");
     let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
     assert_eq!(int(field(&info, "vectors")), int(field(&info, "chunks")));
     assert_eq!(text(field(&info, "embed_model")), "slow-embed");
@@ -241,6 +247,7 @@ fn what_an_interrupted_reindex_left_behind_is_removed_by_the_next() {
     client.ok(&cmd!["VADD", "vec:{docs}@2", "VALUES", 2, 1, 2, "x"]);
     client.ok(&cmd!["INFER.REINDEX", "docs"]);
     assert_eq!(ended(&mut client), "done");
+    documents(&mut client, "docs");
     assert_eq!(keys(&mut client, "*gone*"), 0);
     assert_eq!(int(&client.ok(&cmd!["VCARD", "vec:{docs}@2"])), 4);
 }

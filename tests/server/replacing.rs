@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, field, int, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, documents, eventually, field, int, text};
 
 /// A server with an empty index `docs` whose chunks are one paragraph each.
 fn indexed() -> (Server, Client) {
@@ -86,6 +86,7 @@ fn of_many_who_write_one_document_one_wins_whole() {
         let [winner] = &winners.into_iter().collect::<Vec<_>>()[..] else { panic!("a mix: {reply:?}") };
         assert_eq!(array(&reply).len(), 20 + winner.len());
         let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+        documents(&mut client, "docs");
         for name in ["chunks", "vectors"] {
             assert_eq!(int(field(&info, name)), 20 + i64::try_from(winner.len()).unwrap(), "{name}");
         }
@@ -181,6 +182,7 @@ fn memory_that_ends_while_a_document_comes_leaves_the_old_one_whole() {
     let mut writer = begin(&server, 900);
     client.ok(&cmd!["CONFIG", "SET", "maxmemory", 1]);
     assert_eq!(writer.receive().unwrap_err().code, "OOM");
+    assert_eq!(documents(&mut client, "docs")["a.txt"].len(), 20);
     assert_eq!(found(&mut client, ["cat", "dog"]), ["dog".to_owned()].into());
     client.ok(&cmd!["CONFIG", "SET", "maxmemory", 0]);
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", 900)]);
@@ -195,5 +197,6 @@ fn a_writer_who_leaves_changes_nothing() {
     drop(begin(&server, 900));
     let info = |client: &mut Client, name| int(field(&client.ok(&cmd!["INFER.INDEXINFO", "docs"]), name));
     eventually("nothing is on its way any more", || info(&mut client, "pending") == 0);
+    documents(&mut client, "docs");
     assert_eq!(["chunks", "vectors", "epoch"].map(|name| info(&mut client, name)), [2, 2, 1]);
 }

@@ -10,9 +10,8 @@ use super::{Client, array, bytes, cmd, field, int, pairs, text};
 pub type Documents = BTreeMap<String, Vec<String>>;
 
 /// The documents of an index whose generation model is `chat`. Fails unless its keys agree: what a search can see is
-/// what the documents' hashes say, each chunk has its tokens, nothing else is there, and the counters are right.
-///
-/// A document whose write was interrupted may name versions that are not there, but has one visible text.
+/// what the documents' hashes say, each chunk has its tokens, nothing else is there, and the counters are right. So it is
+/// whatever was interrupted: a document takes its place in one transaction.
 #[track_caller]
 pub fn documents(client: &mut Client, index: &str) -> Documents {
     let keys = keys_of(client, index);
@@ -32,19 +31,11 @@ pub fn documents(client: &mut Client, index: &str) -> Documents {
             pairs(&hash).into_iter().map(|(name, value)| (text(name), text(value))).collect();
         let mut chunks = Vec::new();
         let mut own_tokens = 0;
-        let mut ended = false;
         for number in 0..fields["chunks"].parse::<usize>().unwrap() {
             let id = format!("{path}:chunk_{number}");
-            let versions = fields[format!("chunk_{number}").as_str()];
-            let names = versions.trim_start_matches('?').split(',').map(|version| format!("{id}@{version}"));
-            let shown: Vec<serde_json::Value> = names.filter_map(|name| visible.remove(&name)).collect();
-            let [attributes] = shown.as_slice() else {
-                assert!(shown.is_empty(), "several versions of {id} are visible");
-                assert!(versions.starts_with('?'), "{id} is not visible, but its document says that it is there");
-                ended = true;
-                continue;
-            };
-            assert!(!ended, "{id} is visible, but a chunk before it is not");
+            let version = fields[format!("chunk_{number}").as_str()];
+            let shown = visible.remove(&format!("{id}@{version}"));
+            let attributes = shown.unwrap_or_else(|| panic!("{id} is not visible, but its document says it is there"));
             assert_eq!(attributes["path"], path.as_str());
             assert_eq!(attributes["chunk"], number);
             assert!(token_keys.remove(&id), "{id} has no tokens");
@@ -53,13 +44,9 @@ pub fn documents(client: &mut Client, index: &str) -> Documents {
             own_tokens += bytes(&blob).len() / 4;
             chunks.push(client.text(&cmd!["INFER.DETOKENIZE", "chat", 0, "BLOB", bytes(&blob)]));
         }
-        if !hash_is_unsettled(&fields) {
-            assert_eq!(fields["tokens"], own_tokens.to_string(), "{path}");
-        }
+        assert_eq!(fields["tokens"], own_tokens.to_string(), "{path}");
         tokens += own_tokens;
-        if !chunks.is_empty() {
-            documents.insert(path.clone(), chunks);
-        }
+        documents.insert(path.clone(), chunks);
     }
     assert!(visible.is_empty(), "visible without a document: {:?}", visible.keys());
     assert!(token_keys.is_empty(), "tokens without a chunk: {token_keys:?}");
@@ -71,11 +58,6 @@ pub fn documents(client: &mut Client, index: &str) -> Documents {
     assert_eq!(number("vectors"), elements);
     assert_eq!(number("tokens"), tokens);
     documents
-}
-
-/// Whether a write of the document began and did not end.
-fn hash_is_unsettled(fields: &BTreeMap<&str, &str>) -> bool {
-    fields.iter().any(|(name, value)| name.starts_with("chunk_") && value.starts_with('?'))
 }
 
 /// All keys that belong to an index, its own name excepted.
