@@ -117,25 +117,6 @@ fn of_two_loads_of_one_name_one_wins() {
     }
 }
 
-#[test]
-fn a_model_that_is_loading_is_not_unloaded() {
-    let server = Server::start();
-    let (mut loader, mut other) = (server.client(), server.client());
-    for unload in [cmd!["INFER.UNLOAD", "slow"], cmd!["INFER.UNLOAD", "slow", "FORCE"]] {
-        // The load may be over before the other client's command arrives: then it is tried again.
-        eventually("a model is caught while it loads", || {
-            loader.send(&SLOW.load());
-            let unloaded = other.call(&unload);
-            loader.receive().unwrap();
-            let Err(refusal) = unloaded else { return false };
-            // The load goes on.
-            other.ok(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "x", "MAXTOKENS", 1]);
-            other.ok(&cmd!["INFER.UNLOAD", "slow"]);
-            refusal.code == "MODELLOADING"
-        });
-    }
-}
-
 /// Commands that empty, save, reload and inspect what Redis holds.
 fn upheavals() -> Vec<Cmd> {
     vec![

@@ -58,7 +58,8 @@ fn indexed(options: &[&str]) -> (Server, Client) {
 
 #[test]
 fn writing_a_document_is_command_time() {
-    let (_server, mut client) = indexed(&["--slowlog-log-slower-than", "1000"]);
+    // Less than the writing takes anywhere, more than the checking of arguments.
+    let (_server, mut client) = indexed(&["--slowlog-log-slower-than", "100"]);
     let entries = client.ok(&cmd!["SLOWLOG", "GET", "-1"]);
     let name = |entry: &redis::Value| text(&array(&array(entry)[3])[0]).to_owned();
     assert!(array(&entries).iter().any(|entry| name(entry) == "INFER.INGEST"), "{entries:?}");
@@ -71,7 +72,11 @@ fn latency_events(client: &mut Client) -> Vec<String> {
 
 #[test]
 fn long_answers_are_latency_events() {
-    let (_server, mut client) = indexed(&["--latency-monitor-threshold", "1"]);
+    let server = Server::configured(&[EMBED], &["--latency-monitor-threshold", "1"]);
+    let mut client = server.client();
+    // Tens of thousands of numbers take every machine milliseconds to write.
+    let texts = vec!["the cat"; 1024];
+    client.ok(&cmd!["INFER.EMBED", "embed", texts.len(), texts, "FORMAT", "VALUES"]);
     assert!(latency_events(&mut client).contains(&"infer-reply".to_owned()));
 }
 
