@@ -48,6 +48,7 @@ mod program;
 mod races;
 mod rag;
 mod rag_sources;
+mod remaking;
 mod replicas;
 mod requests;
 mod rerank;
