@@ -134,7 +134,8 @@ fn tensors(header: &Header) -> Result<(), GgufError> {
     const NO_WEIGHTS: [u32; 7] = [9, 15, 24, 25, 26, 27, 28];
     for tensor in &header.tensors {
         let is_table = tensor.name.contains("tid2eid") || tensor.name.starts_with("d2t");
-        let is_vector = tensor.dims.iter().skip(1).all(|&dim| dim == 1);
+        // The last layer of a cross-encoder is a matrix of one row.
+        let is_vector = tensor.dims.iter().skip(1).all(|&dim| dim == 1) && tensor.name != "cls.output.weight";
         if !is_table && (NO_WEIGHTS.contains(&tensor.kind.0) || (is_vector && tensor.kind != TensorType::F32)) {
             let kind = tensor.kind.name().unwrap_or("unknown");
             return Err(unusable(format!("tensor {} is of the type {kind}", quoted(tensor.name.as_bytes()))));

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn special_tokens_stand_where_the_server_of_llama_cpp_puts_them() {
+    fn special_tokens_stand_where_llama_server_puts_them() {
         assert_eq!(joined(Some(1), Some(2), None).unwrap(), [1, 7, 8, 2, 9, 2]);
         assert_eq!(joined(Some(1), Some(2), Some(3)).unwrap(), [1, 7, 8, 2, 3, 9, 2]);
         assert_eq!(joined(Some(1), None, Some(3)).unwrap(), [1, 7, 8, 3, 9]);
