@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 
 use super::document::Document;
+use super::retrieval::read_settings;
 use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
 use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::{Keyspace, Reply};
@@ -13,19 +14,23 @@ use crate::redis_api::reply::Failure;
 
 /// Generations that are being removed.
 struct Clearing {
+    index: IndexKeys,
     generations: Vec<DataKeys>,
     documents: u64,
 }
 
-/// Removes all keys of `generations`, as the caller. `done` gets the number of documents that were removed, with the lock
+/// Removes all keys of `generations` of an index, as the caller, but never those of the generation that is in use: SWAPDB
+/// and RESTORE can put another index in the place of the one that was asked about. `done` gets the number of documents that were removed, with the lock
 /// held.
 pub(super) fn clear(
     caller: Caller,
+    index: IndexKeys,
     generations: Vec<DataKeys>,
     done: impl FnOnce(Result<u64, Failure>) + Send + 'static,
 ) {
     let step = |clearing: &mut Clearing, keyspace: &Keyspace<'_>| clearing.step(&keyspace.above_maxmemory());
-    keyspace_thread::run_in_slices(caller, Clearing { generations, documents: 0 }, step, |clearing, ended| {
+    let clearing = Clearing { index, generations, documents: 0 };
+    keyspace_thread::run_in_slices(caller, clearing, step, |clearing, ended| {
         done(ended.map(|()| clearing.documents));
     });
 }
@@ -49,7 +54,12 @@ pub(super) fn check_rights(keyspace: &Keyspace<'_>, keys: &DataKeys) -> Result<(
 impl Clearing {
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
         let Some(keys) = self.generations.last() else { return Ok(ControlFlow::Break(())) };
-        if let Reply::Bytes(path) = keyspace.read("SRANDMEMBER", &[&keys.paths()])? {
+        // What cannot be read is no index.
+        let settings = read_settings(keyspace, &self.index).ok().flatten();
+        let in_use = settings.map(|settings| self.index.data(settings.generation));
+        if in_use.as_ref() == Some(keys) {
+            self.generations.pop();
+        } else if let Reply::Bytes(path) = keyspace.read("SRANDMEMBER", &[&keys.paths()])? {
             if let Ok(path) = std::str::from_utf8(&path) {
                 remove_document(keyspace, keys, path)?;
                 self.documents += 1;

@@ -62,7 +62,7 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     }
     index_work::forget_reindex(caller.db, request.index);
     let pending = block(ctx, COMMAND)?;
-    clear(caller.clone(), generations, move |cleared| {
+    clear(caller.clone(), keys, generations, move |cleared| {
         // Of what an earlier attempt left, those that are removed now are told.
         let documents = match cleared {
             Ok(cleared) => count.unwrap_or(cleared),

@@ -115,7 +115,7 @@ pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     // What an earlier one left behind: of the generation before, or of one that did not end.
     let before = reindex.old.generation.checked_sub(1).filter(|before| *before > 0);
     let left = before.into_iter().chain([generation]).map(|generation| keys.data(generation)).collect();
-    clear(caller, left, move |cleared| match cleared {
+    clear(caller, keys, left, move |cleared| match cleared {
         Ok(_) => reindex.next(),
         Err(failure) => reindex.give_up(failure),
     });
@@ -218,6 +218,13 @@ impl Reindex {
     fn switch(&mut self, keyspace: &Keyspace<'_>) -> Result<(), Failure> {
         let (now, next) = (self.now(), self.keys.data(self.new.generation));
         keyspace.check_write("HSET", &[self.keys.settings(), b"", b""])?;
+        // Keys that are evicted, or an index that SWAPDB puts in the place of this one, must not make anything vanish.
+        let (all, made) = (documents(keyspace, &now)?, documents(keyspace, &next)?);
+        if all != made || (made == 0 && Stats::read(keyspace, &now)?.chunks > 0) {
+            let text =
+                format!("the index has {all} documents but {made} were made; were its keys changed by somebody else?");
+            return Err(Failure::err(text));
+        }
         let epoch = Stats::read(keyspace, &now)?.epoch.saturating_add(1);
         Stats { epoch, ..Stats::read(keyspace, &next)? }.write(keyspace, &next)?;
         write_settings(keyspace, &self.keys, &self.new)?;
@@ -227,7 +234,7 @@ impl Reindex {
 
     fn clear_old(self) {
         let (caller, old) = (self.caller.clone(), self.now());
-        clear(caller, vec![old], move |cleared| match cleared {
+        clear(caller, self.keys.clone(), vec![old], move |cleared| match cleared {
             Ok(_) => self.end(None),
             Err(failure) => {
                 let text = format!(
@@ -242,7 +249,7 @@ impl Reindex {
         log::warn!("{COMMAND} of client {} was given up: {failure}", self.caller.client);
         let (caller, next) = (self.caller.clone(), self.keys.data(self.new.generation));
         // What cannot be removed now is removed by the next one.
-        clear(caller, vec![next], move |_cleared| self.end(Some(failure.to_string())));
+        clear(caller, self.keys.clone(), vec![next], move |_cleared| self.end(Some(failure.to_string())));
     }
 
     fn end(self, error: Option<String>) {
@@ -278,7 +285,14 @@ impl Reading {
             reindex.check(keyspace)?;
             reindex.tokens.clear();
             self.before = Document::read(keyspace, &reindex.keys.data(reindex.new.generation).document(&reindex.path))?;
-            self.document = Some(Document::read(keyspace, &now.document(&reindex.path))?);
+            let document = Document::read(keyspace, &now.document(&reindex.path))?;
+            let is_listed = keyspace.read("SISMEMBER", &[&now.paths(), reindex.path.as_bytes()])? != Reply::Int(0);
+            if is_listed && document.versions.is_empty() {
+                let path = shown(reindex.path.as_bytes());
+                let text = format!("the hash of document {path} is gone; ingest the document again, then this");
+                return Err(Failure::err(text));
+            }
+            self.document = Some(document);
             return Ok(ControlFlow::Continue(()));
         };
         let number = reindex.tokens.len();
@@ -293,6 +307,10 @@ impl Reading {
 
     fn texts(self) {
         let Self { reindex, document, before } = self;
+        if reindex.work.has_changed(&reindex.path) {
+            // Its tokens may be those of two versions. It is in the list of what is to be made again.
+            return reindex.next();
+        }
         let document = document.unwrap_or_default();
         match reindex.chunks(&document) {
             Ok((texts, more)) => {
@@ -305,8 +323,6 @@ impl Reading {
                 };
                 Writing::begin(reindex, replacement, texts);
             }
-            // A document that was changed while it was read makes no sense, but it is made again.
-            Err(_) if reindex.work.has_changed(&reindex.path) => reindex.next(),
             Err(failure) => reindex.give_up(failure),
         }
     }

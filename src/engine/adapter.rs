@@ -9,6 +9,7 @@ use llama_cpp_sys_2 as sys;
 use super::error::EngineError;
 use super::llama_log;
 use super::source::CheckedAdapter;
+use super::trampoline;
 
 /// An adapter in memory. llama.cpp frees it together with its model.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Adapter {
         let path = CString::new(file.path.as_os_str().as_bytes()).map_err(|error| refused(error.to_string()))?;
         llama_log::take_error();
         // SAFETY: `path` is NUL-terminated; `model` by the caller's promise. llama.cpp catches its own exceptions here.
-        let loaded = unsafe { sys::llama_adapter_lora_init(model, path.as_ptr()) };
+        let (loaded, _) = trampoline::catching(|| unsafe { sys::llama_adapter_lora_init(model, path.as_ptr()) });
         let Some(ptr) = NonNull::new(loaded) else {
             return Err(refused(llama_log::take_error().unwrap_or_else(|| "see the server log".to_owned())));
         };

@@ -129,8 +129,17 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     for name in ["INFER.REINDEX", "INFER.DROPINDEX"] {
         bob.refused(&cmd![name, "docs"], "NOPERM", "");
     }
-    let all =
-        ["+infer.reindex", "+infer.dropindex", "+sscan", "+srandmember", "+exists", "+rename", "~docs", "~drop:{docs}"];
+    let all = [
+        "+infer.reindex",
+        "+infer.dropindex",
+        "+sscan",
+        "+sismember",
+        "+srandmember",
+        "+exists",
+        "+rename",
+        "~docs",
+        "~drop:{docs}",
+    ];
     admin.ok(&cmd!["ACL", "SETUSER", "bob", &all]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);
     bob.ok(&cmd!["INFER.REINDEX", "docs"]);
