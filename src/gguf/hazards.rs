@@ -26,10 +26,10 @@ pub(crate) fn check(header: &Header, vocabulary: &Vocabulary) -> Result<(), Gguf
     }
     rope(header)?;
     epsilons(header)?;
-    tensors(header)?;
     numbers(header)?;
     pooling(header)?;
     head(header)?;
+    tensors(header)?;
     tokenizer(header, vocabulary)
 }
 

@@ -88,7 +88,7 @@ fn a_length_beyond_the_file_is_a_truncation_and_allocates_nothing() {
 
 #[test]
 fn a_truncated_file_names_the_size_it_should_have_and_the_size_it_has() {
-    let whole = minimal(2, 0).tensor("a", &[32, 4], 0, 0).tensor("b", &[7], 1, 512).data(512 + 14);
+    let whole = minimal(2, 0).tensor("a", &[32, 4], 0, 0).tensor("b", &[1, 7], 1, 512).data(512 + 14);
     let header = whole.check().unwrap();
     assert_eq!(header.data_offset + 512 + 14, whole.bytes.len() as u64);
     let mut cut = whole.clone();
@@ -158,13 +158,13 @@ fn tensor_sizes_that_overflow_together_are_refused() {
 
 #[test]
 fn a_tensor_of_unknown_type_is_kept_without_a_size() {
-    let raw = minimal(2, 0).tensor("new", &[64], 99, 0).tensor("old", &[1], 0, 96).data(100);
+    let raw = minimal(2, 0).tensor("new", &[32, 2], 99, 0).tensor("old", &[1], 0, 96).data(100);
     let header = raw.check().unwrap();
     assert_eq!(header.tensors[0].kind, TensorType(99));
     assert_eq!(header.tensors[0].size, None);
-    let last = minimal(1, 0).tensor("new", &[64], 99, 0).data(0);
+    let last = minimal(1, 0).tensor("new", &[32, 2], 99, 0).data(0);
     assert!(last.check().is_ok(), "the end of an unknown type is not known");
-    let misaligned = minimal(2, 0).tensor("new", &[64], 99, 0).tensor("old", &[1], 0, 33).data(100);
+    let misaligned = minimal(2, 0).tensor("new", &[32, 2], 99, 0).tensor("old", &[1], 0, 33).data(100);
     refused_with(&misaligned, "not aligned");
 }
 

@@ -20,7 +20,7 @@ fn sample() -> Writer {
         .f32s("a.f32", &[]);
     writer.tensor("matrix", &[3, 2], TensorData::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])).tensor(
         "halves",
-        &[2],
+        &[1, 2],
         TensorData::to_f16(&[0.5, -2.0]),
     );
     writer
