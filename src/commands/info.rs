@@ -100,6 +100,7 @@ fn latency(writer: &mut Writer, metrics: &Metrics) {
         ("latency_usec_queue", times.queue),
         ("latency_usec_ttft", times.first_token),
         ("latency_usec_decode_token", times.decode),
+        ("latency_usec_token_gap", times.gap),
         ("latency_usec_embed", times.embed),
         ("latency_usec_rerank", times.rerank),
     ] {

@@ -182,6 +182,8 @@ pub struct Generation {
     pub prefill: Duration,
     /// From the first token to the last.
     pub decode: Duration,
+    /// From each token to the next.
+    pub gaps: Vec<Duration>,
     /// Seed that was used.
     pub seed: u32,
 }

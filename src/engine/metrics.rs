@@ -79,6 +79,7 @@ struct Times {
     queue: Histogram<u64>,
     first_token: Histogram<u64>,
     decode: Histogram<u64>,
+    gap: Histogram<u64>,
     embed: Histogram<u64>,
     rerank: Histogram<u64>,
 }
@@ -89,6 +90,7 @@ impl Default for Times {
             queue: histogram(),
             first_token: histogram(),
             decode: histogram(),
+            gap: histogram(),
             embed: histogram(),
             rerank: histogram(),
         }
@@ -139,6 +141,8 @@ pub struct Latencies {
     pub first_token: Percentiles,
     /// Of one generated token after the first, averaged over its request.
     pub decode: Percentiles,
+    /// From one token of an answer to the next: what a reader of the answer would wait for.
+    pub gap: Percentiles,
     /// From the queue to the vectors, for all texts of a request.
     pub embed: Percentiles,
     /// From the queue to the scores, for all texts of a request.
@@ -156,6 +160,7 @@ impl Metrics {
                 queue: Percentiles::of(&times.queue),
                 first_token: Percentiles::of(&times.first_token),
                 decode: Percentiles::of(&times.decode),
+                gap: Percentiles::of(&times.gap),
                 embed: Percentiles::of(&times.embed),
                 rerank: Percentiles::of(&times.rerank),
             };
@@ -223,6 +228,9 @@ impl Metrics {
             if let Some(per_token) = generation.decode.checked_div(later_tokens) {
                 times.decode.saturating_record(us(per_token));
             }
+            for &gap in &generation.gaps {
+                times.gap.saturating_record(us(gap));
+            }
         });
     }
 
@@ -289,6 +297,7 @@ mod tests {
             queued: Duration::from_millis(1),
             prefill: Duration::from_millis(2),
             decode: Duration::from_millis(40),
+            gaps: [3, 3, 34].map(Duration::from_millis).to_vec(),
             seed: 0,
         }
     }
@@ -311,6 +320,7 @@ mod tests {
         let times = metrics.latencies();
         assert!(about(times.queue.p50, 1000) && about(times.first_token.p99, 3000), "{times:?}");
         assert!(about(times.decode.max, 4000), "{times:?}");
+        assert!(about(times.gap.p50, 3000) && about(times.gap.p99, 34_000), "{times:?}");
     }
 
     #[test]

@@ -47,6 +47,8 @@ struct Running {
     logprobs: Vec<TokenLogprobs>,
     started: Instant,
     first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    gaps: Vec<Duration>,
 }
 
 impl<D: Decoder> Worker<D> {
@@ -130,6 +132,8 @@ impl<D: Decoder> Worker<D> {
             logprobs: Vec::new(),
             started: Instant::now(),
             first_token: None,
+            last_token: None,
+            gaps: Vec::new(),
             job,
         };
         if let Some(place) = self.running.get_mut(slot.index()) {
@@ -268,7 +272,7 @@ impl Running {
         vocabulary: &dyn Vocabulary,
         piece: &mut Vec<u8>,
     ) -> Result<Option<FinishReason>, EngineError> {
-        self.first_token.get_or_insert_with(Instant::now);
+        self.note_time();
         self.tokens.push(token);
         self.job.ticket.generated.store(self.generated(), Ordering::Relaxed);
         if vocabulary.is_end(token) {
@@ -284,6 +288,12 @@ impl Running {
             return Ok(Some(FinishReason::EndOfSequence));
         }
         Ok((self.generated() >= self.job.options.max_tokens).then_some(FinishReason::Length))
+    }
+
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        self.first_token.get_or_insert(now);
+        self.gaps.extend(self.last_token.replace(now).map(|last| now.duration_since(last)));
     }
 
     fn generated(&self) -> u32 {
@@ -304,6 +314,7 @@ impl Running {
             queued: self.started.duration_since(self.job.arrived),
             prefill: first_token.duration_since(self.started),
             decode: now.duration_since(first_token),
+            gaps: self.gaps,
             seed: self.sampler.seed(),
         });
         self.job.answer(result);
