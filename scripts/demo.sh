@@ -20,16 +20,6 @@ expected=(
 )
 
 require_build "make demo"
-dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-demo.XXXXXX")
-
-finish() {
-    stop_server TERM
-    rm -rf "$dir"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
 # per_second COUNT MICROSECONDS
 per_second() { awk -v n="$1" -v us="$2" 'BEGIN { if (us > 0) printf "%.1f", n * 1e6 / us; else printf "-" }'; }
 
@@ -66,8 +56,7 @@ ask() {
     [ "$found" = yes ]
 }
 
-port=$(free_port)
-start_server "$dir" --save '' --appendonly no
+start_temporary_server demo
 say "$("$(redis8_path)" --version | awk '{ print $1, $2, $3 }') with the module on port $port"
 load_models_and_index
 

@@ -9,21 +9,8 @@ set -euo pipefail
 . "$REDIS_INFER_ROOT/scripts/server.sh"
 
 require_build "make quality"
-dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-quality.XXXXXX")
-
-finish() {
-    stop_server TERM
-    rm -rf "$dir"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-port=$(free_port)
-start_server "$dir" --save '' --appendonly no
-say "loading the models"
-infer INFER.LOAD chat "$(chat_model_path)"
-infer INFER.LOAD embed "$(embed_model_path)"
+start_temporary_server quality
+load_models
 say "ingesting and asking; this takes some minutes"
 "$(target_dir)/release/redis-infer-bench" quality --url "redis://$host:$port" --root "$REDIS_INFER_ROOT" \
     --index-options "${INDEX_OPTIONS:-}" ${EACH:+--each} || die_with_log "the measurement failed: its message is above the log"

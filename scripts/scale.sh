@@ -9,21 +9,8 @@ set -euo pipefail
 . "$REDIS_INFER_ROOT/scripts/server.sh"
 
 require_build "make scale"
-dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-scale.XXXXXX")
-
-finish() {
-    stop_server TERM
-    rm -rf "$dir"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-port=$(free_port)
-start_server "$dir" --save '' --appendonly no
-say "loading the models"
-infer INFER.LOAD chat "$(chat_model_path)"
-infer INFER.LOAD embed "$(embed_model_path)"
+start_temporary_server scale
+load_models
 "$(target_dir)/release/redis-infer-bench" scale --url "redis://$host:$port" ${SIZES:+--sizes "$SIZES"} \
     --tree "$REDIS_INFER_ROOT/src/logic" --svg "${SVG:-$REDIS_INFER_ROOT/docs/scale.svg}" ||
     die_with_log "the measurement failed: its message is above the log"

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# Sourced by demo, serve and bench after env.sh: one redis-server with the module, started, waited for and stopped.
-# Uses and sets: host, port, server_pid, server_log.
+# Sourced after env.sh by every script that needs one redis-server with the module: started, waited for and stopped.
+# Uses and sets: host, port, server_pid, server_log, temporary_dir.
 
 host=127.0.0.1
 port=
 server_pid=
 server_log=
+temporary_dir=
 
 cli() { redis-cli -h "$host" -p "$port" "$@"; }
 
@@ -96,11 +97,32 @@ stop_server() {
     server_pid=
 }
 
-# load_models_and_index: both models, then this project's own source in the index `code`.
-load_models_and_index() {
+# start_temporary_server NAME [redis-server options…]: on a free port, with an empty folder. Both are gone when the script ends,
+# however it ends.
+start_temporary_server() {
+    temporary_dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-$1.XXXXXX")
+    shift
+    trap remove_temporary_server EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    port=$(free_port)
+    start_server "$temporary_dir" --save '' --appendonly no "$@"
+}
+
+remove_temporary_server() {
+    stop_server TERM
+    rm -rf "$temporary_dir"
+}
+
+load_models() {
     say "loading the models"
     infer INFER.LOAD chat "$(chat_model_path)"
     infer INFER.LOAD embed "$(embed_model_path)"
+}
+
+# load_models_and_index: both models, then this project's own source in the index `code`.
+load_models_and_index() {
+    load_models
     infer INFER.INDEX code EMBEDMODEL embed GENMODEL chat
     say "ingesting src/ into the index \"code\""
     # From the root, so that the paths in the index begin with src/.

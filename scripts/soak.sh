@@ -13,19 +13,8 @@ seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 }')
 [ "$seconds" -ge 10 ] || die "give the minutes as a number of at least 0.2, not \"$minutes\""
 
 require_build "make soak"
-dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-infer-soak.XXXXXX")
-
-finish() {
-    stop_server TERM
-    rm -rf "$dir"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-port=$(free_port)
-start_server "$dir" --save ''
-# A small context: the KV cache takes memory as it is first used, and all of it is used before memory is compared.
+start_temporary_server soak
+# A small context, so that prompts and answers fill it.
 infer INFER.LOAD chat "$(chat_model_path)" CTX 1024
 infer INFER.LOAD embed "$(embed_model_path)"
 "$(target_dir)/release/redis-infer-soak" "redis://$host:$port" "$seconds" "$(chat_model_path)" "$(embed_model_path)" ||

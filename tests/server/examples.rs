@@ -171,6 +171,11 @@ fn the_examples_of_the_readme_hold() {
 }
 
 #[test]
+fn the_examples_about_indexes_hold() {
+    the_examples_hold("docs/INDEXES.md");
+}
+
+#[test]
 fn the_examples_of_the_command_reference_hold() {
     the_examples_hold("docs/COMMANDS.md");
 }

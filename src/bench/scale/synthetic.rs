@@ -1,5 +1,5 @@
-//! Indexes of random chunks, written with plain commands in the layout that INFER.INGEST uses (README, "What an index
-//! consists of").
+//! Indexes of random chunks, written with plain commands in the layout that INFER.INGEST uses (docs/INDEXES.md, "What an
+//! index `docs` consists of").
 
 use anyhow::Result;
 use redis::{Cmd, Connection};
