@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use super::document::Document;
 use super::retrieval::read_settings;
 use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
+use crate::logic::limits;
 use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::keyspace_thread;
@@ -75,8 +76,16 @@ impl Clearing {
 
 fn remove_document(keyspace: &Keyspace<'_>, keys: &DataKeys, path: &str) -> Result<(), Failure> {
     let document = keys.document(path);
-    let chunks = Document::read(keyspace, &document)?.versions.len();
+    let stored = match Document::read(keyspace, &document) {
+        // Not one of ours, and not to be lost.
+        Err(failure) if failure.code == "WRONGTYPE" => None,
+        stored => Some(stored?),
+    };
+    let is_foreign = stored.is_none();
+    // Of a hash that was evicted, the keys of all chunks that there may have been.
+    let chunks = stored.map_or(0, |stored| stored.versions.len());
+    let chunks = if chunks == 0 { limits::DOCUMENT_CHUNKS_MAX } else { chunks };
     let tokens = (0..).take(chunks).map(|number| keys.tokens(&chunk_id(path, number)));
-    let names: Vec<Vec<u8>> = tokens.chain([document]).collect();
+    let names: Vec<Vec<u8>> = tokens.chain((!is_foreign).then_some(document)).collect();
     keyspace.write("UNLINK", &names.iter().map(Vec::as_slice).collect::<Vec<_>>()).map(drop)
 }

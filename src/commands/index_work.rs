@@ -2,7 +2,15 @@
 //! change while it runs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// How often the documents that changed meanwhile are made again before further ones have to wait. Where documents change
+/// faster than they are made it would never end.
+const ROUNDS: u32 = 3;
+
+/// An ingest that waits for the end of a re-index.
+type Parked = Box<dyn FnOnce() + Send>;
 
 /// What is being done with an index.
 #[derive(Debug, Default)]
@@ -13,11 +21,22 @@ struct Work {
     reindex: Option<Reindex>,
 }
 
-#[derive(Debug)]
 struct Reindex {
     progress: Progress,
     /// Paths of documents that have changed since it began and are not made anew yet.
     changed: BTreeSet<String>,
+    /// How often there were such.
+    rounds: u32,
+    parked: Vec<Parked>,
+}
+
+impl fmt::Debug for Reindex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reindex")
+            .field("progress", &self.progress)
+            .field("rounds", &self.rounds)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far a re-index is.
@@ -109,7 +128,7 @@ impl Reindexing {
                 return None;
             }
             let progress = Progress { state: State::Running, done: 0, documents, error: None };
-            entry.reindex = Some(Reindex { progress, changed: BTreeSet::new() });
+            entry.reindex = Some(Reindex { progress, changed: BTreeSet::new(), rounds: 0, parked: Vec::new() });
             Some(Self(index))
         })
     }
@@ -121,7 +140,11 @@ impl Reindexing {
 
     /// The documents that have changed since this was last asked.
     pub(super) fn take_changed(&self) -> Vec<String> {
-        self.with(|reindex| std::mem::take(&mut reindex.changed)).unwrap_or_default().into_iter().collect()
+        let take = |reindex: &mut Reindex| {
+            reindex.rounds += 1;
+            std::mem::take(&mut reindex.changed)
+        };
+        self.with(take).unwrap_or_default().into_iter().collect()
     }
 
     /// Whether a document has changed since [`Reindexing::take_changed`].
@@ -132,6 +155,7 @@ impl Reindexing {
     /// The new documents are in use.
     pub(super) fn switched(&self) {
         self.with(|reindex| reindex.progress.state = State::Clearing);
+        self.release();
     }
 
     /// It ended well, or not.
@@ -141,6 +165,13 @@ impl Reindexing {
             reindex.progress.error = error;
             reindex.changed.clear();
         });
+        self.release();
+    }
+
+    /// The ingests that wait go on.
+    fn release(&self) {
+        let parked = self.with(|reindex| std::mem::take(&mut reindex.parked));
+        parked.into_iter().flatten().for_each(|ingest| ingest());
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Reindex) -> T) -> Option<T> {
@@ -153,6 +184,23 @@ impl Drop for Reindexing {
         if self.with(|reindex| reindex.progress.has_ended()) == Some(false) {
             self.end(Some("it was given up because of an error in the module; see the server log".to_owned()));
         }
+    }
+}
+
+/// Runs `ingest`, now or, where a re-index would else not come to its end, after that.
+pub(super) fn when_there_is_room(db: i32, index: &str, ingest: impl FnOnce() + Send + 'static) {
+    let now = all(|work| {
+        let reindex = work.get_mut(&(db, index.to_owned())).and_then(|work| work.reindex.as_mut());
+        match reindex.filter(|reindex| reindex.progress.state == State::Running && reindex.rounds >= ROUNDS) {
+            Some(reindex) => {
+                reindex.parked.push(Box::new(ingest));
+                None
+            }
+            None => Some(ingest),
+        }
+    });
+    if let Some(ingest) = now {
+        ingest();
     }
 }
 
@@ -236,6 +284,29 @@ mod tests {
         changed(7, "noted", "c");
         assert!(reindexing.take_changed().is_empty());
         reindexing.end(None);
+    }
+
+    #[test]
+    fn ingests_wait_only_when_documents_change_again_and_again_and_not_for_ever() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let done = Arc::new(AtomicUsize::new(0));
+        let ingest = |index| {
+            let counted = Arc::clone(&done);
+            when_there_is_room(7, index, move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            done.load(Ordering::Relaxed)
+        };
+        let reindexing = Reindexing::begin(7, "busy", 0).unwrap();
+        for number in 1..=ROUNDS {
+            assert_eq!(ingest("busy"), number as usize);
+            reindexing.take_changed();
+        }
+        assert_eq!([ingest("busy"), ingest("busy"), ingest("other")], [3, 3, 4]);
+        reindexing.switched();
+        assert_eq!([done.load(Ordering::Relaxed), ingest("busy")], [6, 7]);
+        drop(reindexing);
     }
 
     #[test]

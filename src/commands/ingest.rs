@@ -13,7 +13,7 @@ use std::ops::Range;
 use redis_module::Context;
 
 use super::document::Document;
-use super::index_work::Ingesting;
+use super::index_work::{Ingesting, when_there_is_room};
 use super::replace::Replacement;
 use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
@@ -83,11 +83,16 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         pending,
         attempts: 0,
     };
-    engine()?.run(move || Ingest { hash: document_hash(&ingest.text), ..ingest }.look())?;
+    engine()?.run(move || Ingest { hash: document_hash(&ingest.text), ..ingest }.begin())?;
     Ok(Outcome::Pending)
 }
 
 impl Ingest {
+    fn begin(self) {
+        let index = String::from_utf8_lossy(self.keys.settings()).into_owned();
+        when_there_is_room(self.caller.db, &index, move || self.look());
+    }
+
     fn look(mut self) {
         self.attempts += 1;
         keyspace_thread::run(self.caller.clone(), move |keyspace| {
@@ -178,7 +183,7 @@ impl Owner for Ingest {
             }
             // The text is the same, but some of its chunks were deleted.
             Ok(Ended::NoTexts(replacement)) => self.cut(replacement),
-            Ok(Ended::Overtaken) if self.attempts < ATTEMPTS => self.look(),
+            Ok(Ended::Overtaken) if self.attempts < ATTEMPTS => self.begin(),
             Ok(Ended::Overtaken) => {
                 self.finish(Err(Failure::err(
                     "others change the document all the time; send it again when they do not",

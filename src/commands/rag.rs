@@ -82,7 +82,7 @@ impl Asked {
         };
         let handed = engine().and_then(|engine| {
             engine.metrics.missing_chunks.add(findings.missing);
-            engine.run(move || self.answer(&findings))
+            engine.go_on(move || self.answer(&findings))
         });
         if let Err(error) = handed {
             log::warn!("INFER.RAG: {error}");

@@ -165,6 +165,7 @@ impl Replacement {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         keyspace.check_write("UNLINK", &keys)?;
         if self.chunks.is_empty() {
+            vset::check_removing(keyspace, &self.keys.vectors())?;
             return keyspace.check_write("SREM", &[&self.keys.paths(), b""]);
         }
         keyspace.check_write("HSET", &[&document, b"", b""])?;
@@ -222,13 +223,15 @@ impl Replacement {
         if self.chunks.is_empty() {
             keyspace.write("UNLINK", &[&document_key])?;
             keyspace.write("SREM", &[&self.keys.paths(), self.path.as_bytes()])?;
-            vset::remove_if_all_hidden(keyspace, &self.keys.vectors())?;
         } else {
             after.write(keyspace, &document_key, &self.before)?;
             keyspace.write("SADD", &[&self.keys.paths(), self.path.as_bytes()])?;
         }
         if !(self.chunks.is_empty() && self.before == Document::default()) {
             stats.changed(&self.before, &after).write(keyspace, &self.keys)?;
+        }
+        if self.chunks.is_empty() {
+            vset::remove_if_all_hidden(keyspace, &self.keys.vectors())?;
         }
         Ok(Switch::Done(self.counts()))
     }

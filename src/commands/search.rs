@@ -65,7 +65,7 @@ fn hand_on(pending: PendingReply, findings: Result<Findings, Failure>, detail: D
     };
     let handed = engine().and_then(|engine| {
         engine.metrics.missing_chunks.add(findings.missing);
-        engine.run(move || pending.finish(detail.hits(&findings.chunks)))
+        engine.go_on(move || pending.finish(detail.hits(&findings.chunks)))
     });
     if let Err(error) = handed {
         log::warn!("INFER.SEARCH: {error}");

@@ -45,7 +45,7 @@ impl SecondLook {
         if findings.chunks.is_empty() {
             return done(Ok(findings));
         }
-        let handed = engine().and_then(|engine| engine.run(move || self.rerank(&question, ticket, findings, done)));
+        let handed = engine().and_then(|engine| engine.go_on(move || self.rerank(&question, ticket, findings, done)));
         if let Err(error) = handed {
             log::warn!("RERANK: {error}");
         }

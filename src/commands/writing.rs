@@ -184,7 +184,7 @@ impl<O: Owner> Writing<O> {
 
 /// Runs `task` on a desk thread. What it holds answers the client if it cannot run.
 pub(super) fn on_desk(task: impl FnOnce() + Send + 'static) {
-    if let Err(error) = engine().and_then(|engine| engine.run(task)) {
+    if let Err(error) = engine().and_then(|engine| engine.go_on(task)) {
         log::warn!("a document is not written: {error}");
     }
 }

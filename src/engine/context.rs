@@ -328,8 +328,12 @@ impl Context {
         }
     }
 
-    /// `None` for encoders, which keep nothing between calls.
+    /// `None` for encoders, which keep nothing between calls, and after a failed assertion, when nobody knows what they
+    /// keep.
     fn memory(&mut self) -> Option<sys::llama_memory_t> {
+        if self.broken.is_some() {
+            return None;
+        }
         // SAFETY: the context is live.
         let memory = unsafe { sys::llama_get_memory(self.ptr.as_ptr()) };
         (!memory.is_null()).then_some(memory)

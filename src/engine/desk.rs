@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, unbounded};
 
 use super::error::EngineError;
 use super::threads::{self, Manners};
 
-/// Tasks that may wait. Each holds the text of one command.
+/// Tasks that may wait before further commands are refused. Each holds the text of one command.
 const QUEUE: usize = 1024;
 /// Two, so that one huge text does not hold up everybody.
 const THREADS: usize = 2;
@@ -36,11 +36,23 @@ impl Desk {
         Self { manners, state: Mutex::default() }
     }
 
-    /// Queues `task`. A task that is not run is dropped, and what it captured answers its client.
+    /// Queues the first task of a command. A task that is not run is dropped, and what it captured answers its client.
     ///
     /// # Errors
     /// `QUEUEFULL`, or `CANCELLED` after [`Desk::close`].
     pub(super) fn run(&self, task: Task) -> Result<(), EngineError> {
+        self.queue(task, QUEUE)
+    }
+
+    /// Queues a later task of a command, which is not refused for want of room: what was begun is to come to its end.
+    ///
+    /// # Errors
+    /// `CANCELLED` after [`Desk::close`].
+    pub(super) fn go_on(&self, task: Task) -> Result<(), EngineError> {
+        self.queue(task, usize::MAX)
+    }
+
+    fn queue(&self, task: Task, limit: usize) -> Result<(), EngineError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(EngineError::Cancelled("the server is stopping"));
@@ -48,19 +60,16 @@ impl Desk {
         if state.tasks.is_none() {
             self.start(&mut state)?;
         }
-        match state.tasks.as_ref().map(|tasks| tasks.try_send(task)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(TrySendError::Full(_))) => {
-                Err(EngineError::QueueFull { name: "tokenizer".to_owned(), waiting: QUEUE })
-            }
-            Some(Err(TrySendError::Disconnected(_))) | None => {
-                Err(EngineError::Internal("the tokenizer threads have ended".to_owned()))
-            }
+        let ended = || EngineError::Internal("the tokenizer threads have ended".to_owned());
+        let tasks = state.tasks.as_ref().ok_or_else(ended)?;
+        if tasks.len() >= limit {
+            return Err(EngineError::QueueFull { name: "tokenizer".to_owned(), waiting: tasks.len() });
         }
+        tasks.send(task).map_err(|_| ended())
     }
 
     fn start(&self, state: &mut State) -> Result<(), EngineError> {
-        let (sender, tasks) = bounded::<Task>(QUEUE);
+        let (sender, tasks) = unbounded::<Task>();
         for i in 0..THREADS {
             let tasks = tasks.clone();
             let body = move || {
@@ -106,6 +115,24 @@ mod tests {
             desk.run(Box::new(|| panic!("on purpose"))).unwrap();
         }
         desk.run(Box::new(move || tx.send(42).unwrap())).unwrap();
+        assert_eq!(rx.recv_timeout(Duration::from_secs(5)), Ok(42));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_commands_but_not_what_was_begun() {
+        let desk = Desk::new(Manners::default());
+        let (begin, wait) = mpsc::channel::<()>();
+        let wait = std::sync::Arc::new(Mutex::new(wait));
+        for _ in 0..THREADS {
+            let wait = std::sync::Arc::clone(&wait);
+            let until_dropped = move || wait.lock().unwrap().iter().for_each(drop);
+            desk.run(Box::new(until_dropped)).unwrap();
+        }
+        let full = (0..=QUEUE + THREADS).find_map(|_| desk.run(Box::new(|| ())).err());
+        assert_eq!(full.map(|error| error.code()), Some("QUEUEFULL"));
+        let (tx, rx) = mpsc::channel();
+        desk.go_on(Box::new(move || tx.send(42).unwrap())).unwrap();
+        drop(begin);
         assert_eq!(rx.recv_timeout(Duration::from_secs(5)), Ok(42));
     }
 

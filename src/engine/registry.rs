@@ -201,12 +201,20 @@ impl Engine {
         self.models().real_name(name)
     }
 
-    /// Runs `task` off the main thread. A task that cannot run is dropped.
+    /// Runs the first `task` of a command off the main thread. A task that cannot run is dropped.
     ///
     /// # Errors
     /// `QUEUEFULL` or `CANCELLED`; then the task has been dropped.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
         self.metrics.count_refusal(self.desk.run(Box::new(task)))
+    }
+
+    /// Runs a later `task` of a command, which [`Engine::run`] has begun, and which is not refused for want of room.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the server is stopping; then the task has been dropped.
+    pub fn go_on(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        self.desk.go_on(Box::new(task))
     }
 
     /// Ends all work and all threads; returns whether every thread had ended by `deadline`.

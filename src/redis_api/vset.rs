@@ -250,6 +250,15 @@ pub fn hide(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<(), F
     keyspace.write("VSETATTR", &[key, element, b""]).map(drop)
 }
 
+/// Whether the caller may [`remove_if_all_hidden`]; changes nothing.
+///
+/// # Errors
+/// As there.
+pub fn check_removing(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    keyspace.read("VINFO", &[key])?;
+    keyspace.check_write("UNLINK", &[key])
+}
+
 /// Removes the set when all its elements are hidden.
 ///
 /// # Errors

@@ -76,6 +76,23 @@ fn a_drop_that_was_cut_off_is_finished_by_the_next() {
 }
 
 #[test]
+fn a_document_whose_hash_is_gone_leaves_no_tokens_behind() {
+    let (_server, mut client) = indexed();
+    client.ok(&cmd!["DEL", "doc:{docs}:a.txt"]);
+    client.ok(&cmd!["INFER.DROPINDEX", "docs"]);
+    assert_eq!(keys(&mut client, "*docs*").len(), 0);
+}
+
+#[test]
+fn a_key_of_another_type_in_the_place_of_a_document_stays_and_holds_nothing_up() {
+    let (_server, mut client) = indexed();
+    client.ok(&cmd!["SET", "doc:{docs}:a.txt", "mine"]);
+    client.ok(&cmd!["INFER.DROPINDEX", "docs"]);
+    assert_eq!(keys(&mut client, "*docs*").len(), 1);
+    assert_eq!(client.text(&cmd!["GET", "doc:{docs}:a.txt"]), "mine");
+}
+
+#[test]
 fn a_client_that_leaves_does_not_keep_the_index() {
     let (server, mut client) = indexed();
     for number in 0..300 {

@@ -62,6 +62,18 @@ fn a_user_without_the_right_to_the_index_is_noperm() {
 }
 
 #[test]
+fn a_document_is_forgotten_whole_or_not_at_all() {
+    let (server, mut admin) = indexed();
+    let before = admin.ok(&cmd!["INFER.INDEXINFO", "docs"]);
+    for missing in ["-vinfo", "-unlink", "-srem", "-vsetattr"] {
+        let mut bob = user(&server, &["+@all", "~*", missing]);
+        bob.refused(&cmd!["INFER.FORGET", "docs", "a.txt"], "NOPERM", "");
+        bob.refused(&cmd!["INFER.INGEST", "docs", "a.txt", ""], "NOPERM", "");
+        assert_eq!(admin.ok(&cmd!["INFER.INDEXINFO", "docs"]), before, "{missing}");
+    }
+}
+
+#[test]
 fn the_right_to_the_index_alone_is_not_the_right_to_its_chunks() {
     let (server, mut admin) = indexed();
     let before = count(&mut admin);
