@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use redis::{Cmd, Value};
 
 use crate::harness::{
-    CHAT, Cluster, EMBED, SLOW, SLOW_EMBED, Server, array, cmd, documents, eventually, field, free_port, int, text,
+    CHAT, Cluster, EMBED, SLOW, SLOW_EMBED, Server, array, cmd, documents, eventually, field, free_port, int,
+    paragraph_index, text,
 };
 
 /// Enough names that every node gets some; among them names that look like hash tags to a careless eye.
 const INDEXES: [&str; 9] = ["docs", "handbook", "a b", "\u{fc}\u{1f980}", "x:y", "0", "[a]", "docs@2", "notes"];
-
-fn index(name: &str) -> Cmd {
-    cmd!["INFER.INDEX", name, "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]
-}
 
 #[test]
 fn an_ordinary_cluster_client_works_with_indexes_on_every_node() {
@@ -21,7 +18,7 @@ fn an_ordinary_cluster_client_works_with_indexes_on_every_node() {
     let mut client = cluster.client();
     let mut ok = |command: &Cmd| -> Value { command.query(&mut client).unwrap() };
     for name in INDEXES {
-        ok(&index(name));
+        ok(&paragraph_index(name));
         for path in ["a.txt", "{b}/}{.txt"] {
             ok(&cmd![
                 "INFER.INGEST",
@@ -62,7 +59,7 @@ fn an_ordinary_cluster_client_works_with_indexes_on_every_node() {
 /// Every command with a key, `docs` or `prompt`.
 fn commands() -> Vec<(Cmd, &'static str)> {
     vec![
-        (index("docs"), "docs"),
+        (paragraph_index("docs"), "docs"),
         (cmd!["INFER.INGEST", "docs", "a.txt", "the cat"], "docs"),
         (cmd!["INFER.FORGET", "docs", "a.txt"], "docs"),
         (cmd!["INFER.INDEXINFO", "docs"], "docs"),

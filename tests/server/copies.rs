@@ -3,7 +3,9 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, documents, field, keys_of, text};
+use crate::harness::{
+    CHAT, Client, EMBED, Server, array, bytes, cmd, documents, field, keys_of, paragraph_index, text,
+};
 
 /// Three chunks.
 const ANIMALS: [&str; 3] =
@@ -12,7 +14,7 @@ const ANIMALS: [&str; 3] =
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.client();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", ANIMALS.join("\n\n"), "ATTRS", r#"{"n":1}"#]);
     client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "paris in france"]);
     (server, client)

@@ -1,7 +1,7 @@
 //! Which CPUs the threads of the engine use, and with what priority. Linux only: elsewhere neither belongs to a thread.
 #![cfg(target_os = "linux")]
 
-use crate::harness::{CHAT, EMBED, Server, cmd, field, int};
+use crate::harness::{CHAT, EMBED, Server, cmd, eventually, field, int};
 
 /// Name, allowed CPUs and nice value of each thread of the server.
 fn threads(server: &Server) -> Vec<(String, String, i32)> {
@@ -21,10 +21,11 @@ fn threads(server: &Server) -> Vec<(String, String, i32)> {
 fn engine_threads_are_niced_and_redis_own_are_not() {
     let server = Server::configured(&[CHAT, EMBED], &["--infer.nice", "7"]);
     server.client().ok(&cmd!["INFER.TOKENIZE", "chat", "x"]);
-    let threads = threads(&server);
+    // A thread gives itself its name and its nice value when it begins to run.
     for name in ["infer-gen-0", "infer-emb-0", "infer-desk-0"] {
-        assert!(threads.iter().any(|thread| thread.0 == name && thread.2 == 7), "{name}: {threads:?}");
+        eventually(name, || threads(&server).iter().any(|thread| thread.0 == name && thread.2 == 7));
     }
+    let threads = threads(&server);
     assert!(threads.iter().filter(|thread| !thread.0.starts_with("infer-")).all(|thread| thread.2 == 0), "{threads:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{CHAT, Client, EMBED, Server, cmd, documents};
+use crate::harness::{CHAT, Client, EMBED, Server, cmd, documents, paragraph_index};
 
 const WRITERS: usize = 3;
 
@@ -15,7 +15,7 @@ struct Written {
 }
 
 fn index(client: &mut Client) {
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
 }
 
 /// The chunks of a writer's document. Later versions are longer or shorter, and share chunks with earlier ones.

@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, field, int, text};
-
-const ANIMALS: &str = "the cat and the dog in the city of the cat";
-const FRANCE: &str = "paris is the capital of france and the city of paris";
+use crate::harness::{ANIMALS, CHAT, Client, EMBED, FRANCE, Server, array, cmd, field, int, paragraph_index, text};
 
 /// A server with an empty index `docs` whose chunks are one paragraph each.
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.resp3();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     (server, client)
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use redis::Value;
 
-use crate::harness::{BASE, CHAT, Client, EMBED, Server, array, cmd, field, float, int, text};
+use crate::harness::{
+    ANIMALS, BASE, CHAT, Client, EMBED, FRANCE, Server, array, cmd, field, float, int, paragraph_index, text,
+};
 
 /// Three paragraphs, each about as long as a chunk of 16 tokens may be.
-const ANIMALS: &str = "the cat and the dog in the city of the cat";
-const FRANCE: &str = "paris is the capital of france and the city of paris";
 const QUEUE: &str = "redis server memory and the queue of the worker thread";
 
 fn document() -> String {
@@ -19,7 +19,7 @@ fn document() -> String {
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.resp3();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     (server, client)
 }
 

@@ -128,7 +128,7 @@ fn two_generations_share_a_pool_and_neither_waits_for_the_other_to_finish() {
 
 #[test]
 fn a_long_prompt_does_not_stop_an_answer_that_is_being_made() {
-    let server = slow_server(&["WORKERS", "1", "PARALLEL", "2"]);
+    let server = slow_server(&["WORKERS", "1", "THREADS", "1", "PARALLEL", "2"]);
     let mut answer = server.client();
     answer.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "be brief", "MAXTOKENS", 30]);
     eventually("the answer is being made", || server.requests("slow") == 1);

@@ -114,6 +114,24 @@ impl<'a> Scene<'a> {
         self.client.assert_in_step();
     }
 
+    /// Fails unless the client gets this error, or its whole answer where that is made already.
+    #[track_caller]
+    fn assert_answered_or_refused(&mut self, code: &str, part: &str) {
+        match self.state {
+            State::Finishing => self.assert_answered(),
+            _ => self.assert_refused(code, part),
+        }
+    }
+
+    /// Ends what nothing has ended, unless it has ended by itself.
+    #[track_caller]
+    fn cancel(&mut self) {
+        if self.state != State::Finishing {
+            assert_eq!(self.control.ok(&cmd!["INFER.CANCEL", self.id]), Value::Int(1));
+        }
+        self.assert_answered_or_refused("CANCELLED", "INFER.CANCEL");
+    }
+
     /// Fails unless the client gets its whole answer and then nothing more.
     #[track_caller]
     fn assert_answered(&mut self) {
@@ -202,14 +220,9 @@ fn cancel_ends_a_request() {
     for state in STATES {
         let mut scene = Scene::of(&server, state);
         let cancelled = scene.act(&cmd!["INFER.CANCEL", scene.id]);
-        if state == State::Finishing {
-            // It has ended, and its answer is on the way.
-            assert_eq!(cancelled, Ok(Value::Int(0)));
-            scene.assert_answered();
-        } else {
-            assert_eq!(cancelled, Ok(Value::Int(1)));
-            scene.assert_refused("CANCELLED", "INFER.CANCEL");
-        }
+        // One that has ended, and whose answer is on the way, is not cancelled.
+        assert_eq!(cancelled, Ok(Value::Int(i64::from(state != State::Finishing))));
+        scene.assert_answered_or_refused("CANCELLED", "INFER.CANCEL");
         scene.assert_over();
     }
 }
@@ -245,11 +258,7 @@ fn a_forced_unload_ends_requests() {
     for state in STATES {
         let mut scene = Scene::of(&server, state);
         assert_eq!(scene.act(&cmd!["INFER.UNLOAD", "slow", "FORCE"]), Ok(Value::Okay));
-        if state == State::Finishing {
-            scene.assert_answered();
-        } else {
-            scene.assert_refused("CANCELLED", "the model was unloaded");
-        }
+        scene.assert_answered_or_refused("CANCELLED", "the model was unloaded");
         scene.control.refused(&cmd!["INFER.MODEL", "slow"], "NOMODEL", "");
         scene.control.ok(&SLOW.load());
         scene.assert_over();
@@ -301,12 +310,7 @@ fn becoming_a_replica_ends_requests_and_ceasing_to_be_one_does_not() {
         server.client().ok(&become_replica);
         let mut scene = Scene::of(&server, state);
         scene.act(&cmd!["REPLICAOF", "NO", "ONE"]).unwrap();
-        if state == State::Finishing {
-            scene.assert_answered();
-        } else {
-            assert_eq!(scene.control.ok(&cmd!["INFER.CANCEL", scene.id]), Value::Int(1));
-            scene.assert_refused("CANCELLED", "INFER.CANCEL");
-        }
+        scene.cancel();
         scene.assert_over();
     }
 }
@@ -318,12 +322,7 @@ fn module_unload_is_refused_while_there_is_a_request() {
         let mut scene = Scene::of(&server, state);
         let refusal = scene.act(&cmd!["MODULE", "UNLOAD", "infer"]).unwrap_err();
         assert!(refusal.text.contains("blocked clients"), "{state:?}: {refusal:?}");
-        if state == State::Finishing {
-            scene.assert_answered();
-        } else {
-            assert_eq!(scene.control.ok(&cmd!["INFER.CANCEL", scene.id]), Value::Int(1));
-            scene.assert_refused("CANCELLED", "INFER.CANCEL");
-        }
+        scene.cancel();
         scene.assert_over();
     }
     let mut client = server.client();

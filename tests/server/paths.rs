@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, documents, field, int, keys_of, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, documents, field, int, keys_of, paragraph_index, text};
 
 /// Paths that look like patterns, other keys, elements, commands, or nothing at all.
 const PATHS: [&str; 26] = [
@@ -37,12 +37,8 @@ const PATHS: [&str; 26] = [
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.client();
-    client.ok(&index("docs"));
+    client.ok(&paragraph_index("docs"));
     (server, client)
-}
-
-fn index(name: &str) -> redis::Cmd {
-    cmd!["INFER.INDEX", name, "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]
 }
 
 #[test]
@@ -98,7 +94,7 @@ fn indexes_of_any_name_are_kept_apart() {
     let names =
         ["docs", "docs@2", "@2", "a b", "\u{fc}\u{1f980}", "*x*", "[a]", "vec:docs", "doc:a", "0", "-1", &longest];
     for (number, name) in names.iter().enumerate() {
-        client.ok(&index(name));
+        client.ok(&paragraph_index(name));
         client.ok(&cmd!["INFER.INGEST", *name, "a", format!("the cat number {number}")]);
     }
     for (number, name) in names.iter().enumerate() {
@@ -115,7 +111,7 @@ fn an_index_name_that_would_scatter_its_keys_or_cannot_be_printed_is_refused() {
     let long = "n".repeat(129);
     for name in ["{docs}", "a{b", "a}b", "{}", "}{", "a\0b", "a\nb", "", "*", &long] {
         for command in [
-            index(name),
+            paragraph_index(name),
             cmd!["INFER.INGEST", name, "a", "the cat"],
             cmd!["INFER.FORGET", name, "a"],
             cmd!["INFER.INDEXINFO", name],

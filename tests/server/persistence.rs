@@ -2,11 +2,11 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, contents, eventually, field};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, contents, eventually, field, paragraph_index};
 
 /// Commands that leave every kind of key: written, kept, changed and removed chunks, and a key that expires.
 fn write_everything(client: &mut Client) {
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     let [animals, france, queue] = [
         "the cat and the dog in the city of the cat",
         "paris is the capital of france and the city of paris",
@@ -116,7 +116,7 @@ fn the_aof_holds_the_effects_of_an_ingest_as_one_transaction() {
 fn every_change_of_a_document_is_one_transaction() {
     let server = Server::configured(&[CHAT, EMBED], &["--appendonly", "yes", "--appendfsync", "always"]);
     let mut client = server.client();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     let paragraphs = |word: &str| format!("the {word} and the dog in the city of the cat\n\n").repeat(300);
     for (count, command) in [
         cmd!["INFER.INGEST", "docs", "a.txt", paragraphs("cat")],

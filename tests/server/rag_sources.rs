@@ -2,10 +2,8 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, field, float, int, text};
+use crate::harness::{ANIMALS, CHAT, Client, EMBED, FRANCE, Server, array, cmd, field, float, int, text};
 
-const ANIMALS: &str = "the cat and the dog in the city of the cat";
-const FRANCE: &str = "paris is the capital of france and the city of paris";
 const QUEUE: &str = "redis server memory and the queue of the worker thread";
 
 /// A server with an empty index whose chunks hold about two paragraphs.

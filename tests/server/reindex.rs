@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::Value;
 
 use crate::harness::{
-    CHAT, Client, EMBED, SLOW_EMBED, STRICT, Server, array, cmd, documents, eventually, field, int, text,
+    ANIMALS, CHAT, Client, EMBED, FRANCE, SLOW_EMBED, STRICT, Server, array, cmd, documents, eventually, field, int,
+    paragraph_index, text,
 };
-
-const ANIMALS: &str = "the cat and the dog in the city of the cat";
-const FRANCE: &str = "paris is the capital of france and the city of paris";
 
 /// A server with an index `docs` of three documents, whose chunks are one paragraph each.
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.resp3();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", format!("{ANIMALS}\n\n{FRANCE}"), "ATTRS", "{\"year\":1984}"]);
     client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", FRANCE]);
     client.ok(&cmd!["INFER.INGEST", "docs", "c.txt", ANIMALS]);

@@ -60,6 +60,16 @@ fn assert_one_generation(client: &mut Client) {
     }
 }
 
+/// Fails unless the index has these documents, also after a re-index.
+#[track_caller]
+fn assert_whole_and_made_anew(client: &mut Client, expected: &Documents) {
+    assert_eq!(documents(client, "docs"), *expected);
+    client.ok(&cmd!["INFER.REINDEX", "docs"]);
+    assert_eq!(ended(client), "done");
+    assert_eq!(documents(client, "docs"), *expected);
+    assert_one_generation(client);
+}
+
 /// Documents of its own, below `folder`, that each of three writers replaces and removes until `stop`; what they are in
 /// the end.
 fn write_until(server: &Server, folder: usize, stop: &AtomicBool) -> Documents {
@@ -210,11 +220,7 @@ fn memory_that_ends_while_the_index_is_made_anew_leaves_the_old_one() {
         assert_eq!(ended(&mut client), "failed");
     }
     client.ok(&cmd!["CONFIG", "SET", "maxmemory", 0]);
-    assert_eq!(documents(&mut client, "docs"), expected);
-    client.ok(&cmd!["INFER.REINDEX", "docs"]);
-    assert_eq!(ended(&mut client), "done");
-    assert_eq!(documents(&mut client, "docs"), expected);
-    assert_one_generation(&mut client);
+    assert_whole_and_made_anew(&mut client, &expected);
 }
 
 #[test]
@@ -227,11 +233,7 @@ fn a_model_that_is_unloaded_while_the_index_is_made_anew_leaves_the_old_one() {
     // It may have been faster.
     ended(&mut client);
     client.ok(&EMBED.load());
-    assert_eq!(documents(&mut client, "docs"), expected);
-    client.ok(&cmd!["INFER.REINDEX", "docs"]);
-    assert_eq!(ended(&mut client), "done");
-    assert_eq!(documents(&mut client, "docs"), expected);
-    assert_one_generation(&mut client);
+    assert_whole_and_made_anew(&mut client, &expected);
 }
 
 #[test]

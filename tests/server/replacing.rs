@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, documents, eventually, field, int, text};
+use crate::harness::{
+    CHAT, Client, EMBED, Server, array, cmd, documents, eventually, field, int, paragraph_index, text,
+};
 
 /// A server with an empty index `docs` whose chunks are one paragraph each.
 fn indexed() -> (Server, Client) {
@@ -16,7 +18,7 @@ fn indexed() -> (Server, Client) {
 }
 
 fn create(client: &mut Client) {
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
 }
 
 /// Paragraphs that all have `word` in them, in many variations.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use redis::Value;
 
 use crate::harness::{
-    CHAT, Client, EMBED, Server, array, cmd, contents, documents, eventually, field, int, pairs, report_locks, text,
+    CHAT, Client, EMBED, Server, array, cmd, contents, documents, eventually, field, int, pairs, paragraph_index,
+    report_locks, text,
 };
 
 fn replica_of(master: &Server, models: &[crate::harness::Model]) -> Server {
@@ -18,7 +19,7 @@ fn replica_of(master: &Server, models: &[crate::harness::Model]) -> Server {
 }
 
 fn index(client: &mut Client) {
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
 }
 
 /// The text of `path` in one of its versions: two to five chunks, some of which stay from version to version.

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, bytes, cmd, eventually, field, float, int, text};
+use crate::harness::{
+    ANIMALS, CHAT, Client, EMBED, FRANCE, Server, array, bytes, cmd, eventually, field, float, int, paragraph_index,
+    text,
+};
 
-const ANIMALS: &str = "the cat and the dog in the city of the cat";
-const FRANCE: &str = "paris is the capital of france and the city of paris";
 const QUEUE: &str = "redis server memory and the queue of the worker thread";
 
 /// Two documents of two and one chunks, one of them with attributes of its own.
 fn indexed() -> (Server, Client) {
     let server = Server::with(&[CHAT, EMBED]);
     let mut client = server.resp3();
-    client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
+    client.ok(&paragraph_index("docs"));
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", format!("{ANIMALS}\n\n{FRANCE}")]);
     let attributes = r#"{"year":1984,"tags":["red","blue"],"draft":true,"lang":"en"}"#;
     client.ok(&cmd!["INFER.INGEST", "docs", "b.md", QUEUE, "ATTRS", attributes]);

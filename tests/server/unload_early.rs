@@ -1,5 +1,7 @@
 //! Models that are unloaded while they load.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::{CHAT, Client, SLOW, Server, array, cmd, eventually, field, text};
 
 /// The large model, read into memory instead of being mapped, which takes some milliseconds.
@@ -64,21 +66,42 @@ fn a_load_in_the_background_ends_when_its_model_is_unloaded_and_its_name_is_free
     other.ok(&cmd!["INFER.GENERATE", "m", 0, "TEXT", "x", "MAXTOKENS", 2]);
 }
 
-#[test]
-fn a_model_of_the_setting_that_waits_for_its_turn_can_be_unloaded() {
+/// A value of infer.models that takes a while to load.
+fn many_models() -> String {
     let path = SLOW.path().to_str().unwrap();
     let models: Vec<String> = (0..12).map(|i| format!("m{i} {path} NOMMAP CTX 512 WORKERS 1 THREADS 1")).collect();
+    models.join(";")
+}
+
+fn states(client: &mut Client) -> Vec<String> {
+    let models = client.ok(&cmd!["INFER.MODELS"]);
+    array(&models).iter().map(|model| text(field(model, "state")).to_owned()).collect()
+}
+
+#[test]
+fn a_model_of_the_setting_that_waits_for_its_turn_can_be_unloaded() {
     eventually("a model is unloaded before its turn", || {
-        let server = Server::configured(&[], &["--infer.models", &models.join(";")]);
+        let server = Server::configured(&[], &["--infer.models", &many_models()]);
         let mut client = server.client();
         client.ok(&cmd!["INFER.UNLOAD", "m11"]);
-        let states = |client: &mut Client| -> Vec<String> {
-            let models = client.ok(&cmd!["INFER.MODELS"]);
-            array(&models).iter().map(|model| text(field(model, "state")).to_owned()).collect()
-        };
         let early = states(&mut client).contains(&"loading".to_owned());
         eventually("the others are loaded", || states(&mut client) == vec!["ready"; 11]);
         early && server.log().contains("loading model 'm11' was stopped")
+    });
+}
+
+#[test]
+fn the_server_stops_at_once_while_the_models_of_the_setting_load() {
+    eventually("the server is asked to stop before all are loaded", || {
+        let mut server = Server::configured(&[], &["--infer.models", &many_models()]);
+        let mut client = server.client();
+        let early = states(&mut client).contains(&"loading".to_owned());
+        let begun = Instant::now();
+        client.send(&cmd!["SHUTDOWN", "NOSAVE"]);
+        assert!(server.wait_for_exit(), "redis-server ended with an error");
+        assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
+        assert!(!server.log().contains("left behind"), "a thread did not end");
+        early
     });
 }
 

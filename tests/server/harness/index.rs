@@ -2,9 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::{Client, array, bytes, cmd, field, int, pairs, text};
+
+/// Paragraphs that have little to do with each other, in words that the models of the tests know.
+pub const ANIMALS: &str = "the cat and the dog in the city of the cat";
+pub const FRANCE: &str = "paris is the capital of france and the city of paris";
+
+/// Makes an index with the models `embed` and `chat` whose chunks are one paragraph each.
+pub fn paragraph_index(name: &str) -> Cmd {
+    cmd!["INFER.INDEX", name, "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]
+}
 
 /// The texts of a document's chunks, by its path.
 pub type Documents = BTreeMap<String, Vec<String>>;
