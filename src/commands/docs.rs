@@ -114,6 +114,9 @@ pub const COMMANDS: &[Command] = &[
             Argument::one_of(c"kv-type", &[Argument::word(c"f16", c"F16"), Argument::word(c"q8-0", c"Q8_0")])
                 .after(c"KVTYPE")
                 .optional(),
+            Argument::one_of(c"speculation", &[Argument::word(c"lookup", c"LOOKUP"), Argument::word(c"none", c"NONE")])
+                .after(c"SPECULATION")
+                .optional(),
             Argument::integer(c"layers").after(c"GPULAYERS").optional(),
             Argument::one_of(
                 c"pooling",

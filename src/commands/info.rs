@@ -76,6 +76,8 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"prompt_tokens", &metrics.prompt_tokens),
         (c"cached_tokens", &metrics.cached_tokens),
         (c"generated_tokens", &metrics.generated_tokens),
+        (c"drafted_tokens", &metrics.drafted_tokens),
+        (c"accepted_tokens", &metrics.accepted_tokens),
         (c"embedded_texts", &metrics.embedded_texts),
         (c"embedded_tokens", &metrics.embedded_tokens),
         (c"reranked_texts", &metrics.reranked_texts),

@@ -5,7 +5,7 @@ use redis_module::Context;
 use super::runtime::engine;
 use crate::engine::{EngineError, Listing, Purpose, Served};
 use crate::logic::args::Args;
-use crate::logic::options::ModelName;
+use crate::logic::options::{ModelName, Speculation};
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
@@ -89,6 +89,8 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
         Purpose::Generation => {
             fields.push(("parallel", Value::from(served.options.slots())));
             fields.push(("kv_type", Value::from(served.options.cache_type().name())));
+            let speculation = if served.speculates() { Speculation::Lookup } else { Speculation::None };
+            fields.push(("speculation", Value::from(speculation.name())));
             fields.push(("chat_template", Value::from(if served.model.has_template() { "yes" } else { "no" })));
         }
         Purpose::Embedding => fields.push(("dimensions", Value::from(facts.embedding_dim))),

@@ -86,6 +86,8 @@ fn stats(generation: Option<&Generation>, served: &Served) -> Fields {
         ("prompt_tokens", number(|it| it.prompt_tokens)),
         ("cached_tokens", number(|it| it.cached_tokens)),
         ("completion_tokens", number(|it| it.completion_tokens)),
+        ("drafted_tokens", number(|it| it.drafted_tokens)),
+        ("accepted_tokens", number(|it| it.accepted_tokens)),
         ("queue_us", time(|it| it.queued)),
         ("prefill_us", time(|it| it.prefill)),
         ("decode_us", time(|it| it.decode)),

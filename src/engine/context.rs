@@ -31,6 +31,8 @@ pub(super) struct ContextSpec {
     pub sequences: u32,
     /// Tokens of one decode call, at most.
     pub batch: u32,
+    /// Rows of logits of one decode call, at most; for other outputs without meaning.
+    pub logits: u32,
     /// Threads that compute.
     pub threads: u32,
     /// Type of keys and values in the cache.
@@ -381,9 +383,8 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
         // Small physical batches cost nothing on CPUs, keep the compute buffer small and let a cancelled prompt end
         // early.
         params.n_ubatch = spec.batch.min(UBATCH);
-        // One row of logits per sequence: the default reserves a row per token of the batch, hundreds of MB for a large
-        // vocabulary.
-        params.n_outputs_max = spec.sequences;
+        // The default reserves a row of logits per token of the batch, hundreds of MB for a large vocabulary.
+        params.n_outputs_max = spec.logits;
         // A buffer per sequence without flash attention decodes 1.4 to 2 times faster on CPUs than llama.cpp's
         // defaults. A quantised cache needs flash attention.
         params.kv_unified = false;

@@ -19,8 +19,9 @@ pub(super) trait Decoder: Send {
         requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
     ) -> Result<Decoded, EngineError>;
 
-    /// Logits after the last token of entry `entry` of the last plan.
-    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError>;
+    /// Logits for output `output` (of [`PlanEntry::outputs`](crate::logic::sched::PlanEntry::outputs)) of entry `entry` of
+    /// the last plan.
+    fn logits(&mut self, entry: usize, output: usize) -> Result<&[f32], EngineError>;
 
     /// Makes `slot` hold the first `keep` tokens of `source`, which may be `slot` itself, and nothing else. Returns how
     /// many it holds: `keep`, or 0 when the model's memory cannot be cut there.
@@ -61,7 +62,7 @@ pub(super) struct LlamaDecoder {
     context: Context,
     abort: Arc<AbortSwitch>,
     batch: Batch,
-    /// Index in the batch of the last token of each entry.
+    /// Index in the batch of the first output of each entry, or of its end when it has none.
     outputs: Vec<usize>,
 }
 
@@ -86,11 +87,11 @@ impl Decoder for LlamaDecoder {
         self.outputs.clear();
         for entry in &plan.entries {
             let sequence = sequence(entry.slot);
+            let first_output = entry.tokens.len().saturating_sub(entry.outputs);
+            self.outputs.push(self.batch.len() + first_output);
             for (position, (i, &token)) in (entry.first_pos..).zip(entry.tokens.iter().enumerate()) {
-                let last = i + 1 == entry.tokens.len();
-                self.batch.push(token, position, sequence, last && entry.wants_logits);
+                self.batch.push(token, position, sequence, i >= first_output);
             }
-            self.outputs.push(self.batch.len().saturating_sub(1));
         }
         {
             let mut running = self.abort.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,11 +101,11 @@ impl Decoder for LlamaDecoder {
         self.context.decode(&mut self.batch)
     }
 
-    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError> {
-        let index = self.outputs.get(entry).copied();
-        index
-            .and_then(|index| self.context.logits(index))
-            .ok_or_else(|| EngineError::Internal(format!("no logits for entry {entry} of the batch")))
+    fn logits(&mut self, entry: usize, output: usize) -> Result<&[f32], EngineError> {
+        let first = self.outputs.get(entry).copied();
+        first.and_then(|first| self.context.logits(first + output)).ok_or_else(|| {
+            EngineError::Internal(format!("no logits for output {output} of entry {entry} of the batch"))
+        })
     }
 
     fn reuse(&mut self, slot: SlotId, source: SlotId, keep: usize) -> usize {

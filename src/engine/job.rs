@@ -176,6 +176,10 @@ pub struct Generation {
     pub cached_tokens: usize,
     /// Tokens generated, with the end token if there was one.
     pub completion_tokens: usize,
+    /// Guesses of tokens that were computed along with others.
+    pub drafted_tokens: usize,
+    /// Of these, the ones that turned out right.
+    pub accepted_tokens: usize,
     /// From the command's arrival to the first decode call of the prompt.
     pub queued: Duration,
     /// From there to the first generated token.

@@ -68,7 +68,8 @@ fn estimate_model(header: &Header, purpose: Purpose, options: &LoadOptions, layo
     let tables = if options.cache_type() == KvType::F16 { heads.saturating_mul(2).saturating_add(1) } else { 2 };
     let scores = tables.saturating_mul(step).saturating_mul(cells);
     let states = number("feed_forward_length").saturating_mul(3).saturating_add(width.saturating_mul(6));
-    let outputs = vocabulary(header).saturating_add(width).saturating_mul(sequences).saturating_mul(2);
+    let rows = if purpose == Purpose::Generation { u64::from(options.logit_rows()) } else { sequences };
+    let outputs = vocabulary(header).saturating_add(width).saturating_mul(rows).saturating_mul(2);
     let floats = scores.saturating_add(states.saturating_mul(step)).saturating_add(outputs);
 
     let workers = u64::from(layout.workers);

@@ -51,6 +51,10 @@ pub struct Metrics {
     pub cached_tokens: Counter,
     /// Tokens generated for them.
     pub generated_tokens: Counter,
+    /// Guesses of tokens that were computed along with others for them.
+    pub drafted_tokens: Counter,
+    /// Those of them that turned out right.
+    pub accepted_tokens: Counter,
     /// Texts embedded.
     pub embedded_texts: Counter,
     /// Tokens of these texts.
@@ -221,6 +225,8 @@ impl Metrics {
         self.prompt_tokens.add(generation.prompt_tokens);
         self.cached_tokens.add(generation.cached_tokens);
         self.generated_tokens.add(generation.completion_tokens);
+        self.drafted_tokens.add(generation.drafted_tokens);
+        self.accepted_tokens.add(generation.accepted_tokens);
         let later_tokens = u32::try_from(generation.completion_tokens).unwrap_or(u32::MAX).saturating_sub(1);
         self.record(|times| {
             times.queue.saturating_record(us(generation.queued));
@@ -292,6 +298,8 @@ mod tests {
             prompt_tokens: 7,
             cached_tokens: 5,
             completion_tokens,
+            drafted_tokens: 6,
+            accepted_tokens: 4,
             tokens: Vec::new(),
             logprobs: Vec::new(),
             queued: Duration::from_millis(1),
@@ -316,7 +324,8 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         metrics.counting_generation(ignore())(Ok(generation(11)));
         assert_eq!([&metrics.done, &metrics.prompt_tokens, &metrics.cached_tokens].map(Counter::get), [1, 7, 5]);
-        assert_eq!(metrics.generated_tokens.get(), 11);
+        assert_eq!([&metrics.generated_tokens, &metrics.drafted_tokens].map(Counter::get), [11, 6]);
+        assert_eq!(metrics.accepted_tokens.get(), 4);
         let times = metrics.latencies();
         assert!(about(times.queue.p50, 1000) && about(times.first_token.p99, 3000), "{times:?}");
         assert!(about(times.decode.max, 4000), "{times:?}");

@@ -18,7 +18,7 @@ use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling};
+use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling, Speculation};
 
 /// Tokens of one decode call when nobody else is generating.
 const PREFILL_BATCH: u32 = 512;
@@ -175,6 +175,12 @@ impl Served {
     /// `ERR` when it cannot be used.
     pub fn constraint(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
         self.constraints.compile(&self.model, form)
+    }
+
+    /// Whether answers are guessed.
+    #[must_use]
+    pub fn speculates(&self) -> bool {
+        speculates(&self.model, &self.options)
     }
 
     /// Tells whose vectors these are: equal only for the same model with the same pooling.
@@ -366,6 +372,11 @@ pub(super) fn context_of(options: &LoadOptions, purpose: Purpose, trained: u32) 
     options.ctx.unwrap_or(default).min(trained)
 }
 
+/// Whether answers are guessed: the memory of some models cannot take back a token.
+fn speculates(model: &Model, options: &LoadOptions) -> bool {
+    options.speculates() && model.can_rewind()
+}
+
 fn abort_switch(stop: &Stop) -> Arc<AbortSwitch> {
     Arc::new(AbortSwitch { stop: stop.clone(), ..AbortSwitch::default() })
 }
@@ -378,10 +389,18 @@ fn generate_pool(
     share: Share,
 ) -> Result<Pool<GenerateJob>, EngineError> {
     let slots = options.slots();
+    if options.speculation == Some(Speculation::Lookup) && !model.can_rewind() {
+        return Err(EngineError::LoadFailed(format!(
+            "architecture '{}' cannot take back a token, which SPECULATION LOOKUP needs; leave the option out",
+            model.facts.architecture
+        )));
+    }
+    let speculates = speculates(model, options);
     let context_spec = ContextSpec {
         context,
         sequences: slots,
         batch: PREFILL_BATCH.max(slots),
+        logits: options.logit_rows(),
         threads: share.threads(),
         kv_type: options.cache_type(),
         output: Output::Logits,
@@ -406,7 +425,7 @@ fn generate_pool(
     };
     let serve = move |decoder, inbox| {
         let vocabulary = Arc::clone(&vocabulary);
-        Worker::new(decoder, vocabulary, inbox, slots as usize, context_spec.batch as usize).run();
+        Worker::new(decoder, vocabulary, inbox, slots as usize, context_spec.batch as usize, speculates).run();
     };
     Pool::start(spec, make, serve)
 }
@@ -424,6 +443,7 @@ fn embed_pool(
         // llama.cpp plans buffers for whole rounds of sequences and aborts over a batch that is none (MEAN of a
         // decoder).
         batch: context.next_multiple_of(embedder::SEQUENCES),
+        logits: 0,
         threads: share.threads(),
         kv_type: KvType::F16,
         output,

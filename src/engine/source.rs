@@ -73,8 +73,11 @@ fn check_options(options: &LoadOptions, purpose: Purpose) -> Result<(), EngineEr
         Purpose::Generation | Purpose::Reranking if options.pooling.is_some() => (true, "POOLING is for embedding"),
         Purpose::Generation => (false, ""),
         Purpose::Embedding | Purpose::Reranking => (
-            options.parallel.is_some() || options.kv_type.is_some() || options.lora.is_some(),
-            "PARALLEL, KVTYPE and LORA are for generation",
+            options.parallel.is_some()
+                || options.kv_type.is_some()
+                || options.speculation.is_some()
+                || options.lora.is_some(),
+            "PARALLEL, KVTYPE, SPECULATION and LORA are for generation",
         ),
     };
     if ignored {

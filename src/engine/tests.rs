@@ -1,5 +1,7 @@
 //! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
 
+mod drafts;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -21,7 +23,7 @@ use super::threads::Manners;
 use super::worker::Worker;
 use super::{Purpose, Served, Special, source};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, ModelKind, Pooling};
-use crate::logic::sched::{Plan, SlotId};
+use crate::logic::sched::{Plan, PlanEntry, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ENGINE: EngineSettings = EngineSettings { manners: Manners { nice: 0, cpus: None }, cpus: 2, model_dir: None };
@@ -29,10 +31,12 @@ const ENGINE: EngineSettings = EngineSettings { manners: Manners { nice: 0, cpus
 // ---- The loop over a fake decoder -------------------------------------------------------------------------
 
 /// Token ids are letters: the "model" answers a prompt with the letter after its last one, and so on; 'z' ends the
-/// answer.
+/// answer. Remembers what it was given, as a real model does, and that requests are alone when they have drafts.
 struct Alphabet {
     log: Arc<Mutex<Vec<Vec<usize>>>>,
-    last: Vec<u32>,
+    memory: Vec<Vec<u32>>,
+    /// The tokens of each entry that have logits.
+    outputs: Vec<Vec<u32>>,
     logits: Vec<f32>,
     fault: Fault,
 }
@@ -56,17 +60,25 @@ impl Decoder for Alphabet {
             Fault::Error => return Err(EngineError::Internal("on purpose".to_owned())),
             Fault::Panic => panic!("on purpose"),
         }
-        self.last = plan.entries.iter().map(|entry| *entry.tokens.last().unwrap()).collect();
+        for entry in &plan.entries {
+            let memory = &mut self.memory[entry.slot.index()];
+            assert_eq!(entry.first_pos as usize, memory.len());
+            memory.extend(&entry.tokens);
+            assert!(plan.entries.len() == 1 || entry.drafts() == 0);
+        }
+        let outputs = |entry: &PlanEntry| entry.tokens[entry.tokens.len() - entry.outputs..].to_vec();
+        self.outputs = plan.entries.iter().map(outputs).collect();
         Ok(Decoded::Done(Duration::from_millis(1)))
     }
 
-    fn logits(&mut self, entry: usize) -> Result<&[f32], EngineError> {
+    fn logits(&mut self, entry: usize, output: usize) -> Result<&[f32], EngineError> {
         self.logits = vec![0.0; 128];
-        self.logits[self.last[entry] as usize + 1] = 1.0;
+        self.logits[self.outputs[entry][output] as usize + 1] = 1.0;
         Ok(&self.logits)
     }
 
-    fn reuse(&mut self, _slot: SlotId, _source: SlotId, keep: usize) -> usize {
+    fn reuse(&mut self, slot: SlotId, source: SlotId, keep: usize) -> usize {
+        self.memory[slot.index()] = self.memory[source.index()][..keep].to_vec();
         keep
     }
 
@@ -74,9 +86,13 @@ impl Decoder for Alphabet {
         true
     }
 
-    fn clear(&mut self, _slot: SlotId) {}
+    fn clear(&mut self, slot: SlotId) {
+        self.memory[slot.index()].clear();
+    }
 
-    fn clear_all(&mut self) {}
+    fn clear_all(&mut self) {
+        self.memory.iter_mut().for_each(Vec::clear);
+    }
 }
 
 struct Letters;
@@ -100,6 +116,10 @@ struct Fake {
 
 impl Fake {
     fn start(slots: u32, fault: Fault) -> Self {
+        Self::with(slots, fault, false)
+    }
+
+    fn with(slots: u32, fault: Fault, speculates: bool) -> Self {
         let (steps, stop) = (Arc::new(Mutex::default()), Stop::default());
         let spec = PoolSpec {
             model: "fake".to_owned(),
@@ -110,8 +130,13 @@ impl Fake {
             stop: stop.clone(),
         };
         let log = Arc::clone(&steps);
-        let make = move || Ok(Alphabet { log: Arc::clone(&log), last: Vec::new(), logits: Vec::new(), fault });
-        let serve = move |decoder, inbox| Worker::new(decoder, Arc::new(Letters), inbox, slots as usize, 64).run();
+        let make = move || {
+            let memory = vec![Vec::new(); slots as usize];
+            Ok(Alphabet { log: Arc::clone(&log), memory, outputs: Vec::new(), logits: Vec::new(), fault })
+        };
+        let serve = move |decoder, inbox| {
+            Worker::new(decoder, Arc::new(Letters), inbox, slots as usize, 64, speculates).run();
+        };
         Self { pool: Pool::start(spec, make, serve).unwrap(), steps, stop }
     }
 
@@ -526,15 +551,15 @@ fn options_that_the_model_would_ignore_are_refused() {
     let engine = Engine::new(ENGINE);
     let embed = |options| load(&engine, options).unwrap_err().to_string();
     let text = embed(LoadOptions { parallel: Some(2), ..options("embed") });
-    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE, SPECULATION and LORA are for generation"), "{text}");
     let text = embed(LoadOptions { kv_type: Some(KvType::F16), ..options("embed") });
-    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE, SPECULATION and LORA are for generation"), "{text}");
     for name in ["chat", "rank"] {
         let text = embed(LoadOptions { pooling: Some(Pooling::Mean), ..options(name) });
         assert!(text.contains("POOLING is for embedding"), "{text}");
     }
     let text = embed(LoadOptions { parallel: Some(2), ..options("rank") });
-    assert!(text.contains("PARALLEL, KVTYPE and LORA are for generation"), "{text}");
+    assert!(text.contains("PARALLEL, KVTYPE, SPECULATION and LORA are for generation"), "{text}");
 }
 
 #[test]

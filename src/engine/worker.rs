@@ -1,6 +1,8 @@
-//! The loop of one generation worker: admit, plan, decode, sample, finish.
+//! The loop of one generation worker: admit, draft, plan, decode, sample, finish.
 //!
-//! Every decision about who runs next is in `logic::sched`; here is only the doing. A request leaves in one of three
+//! Every decision about who runs next is in `logic::sched`, about drafts in `logic::payoff`; here is only the doing. A
+//! draft never changes what is chosen: the sampler of the request chooses at each position as it would without drafts,
+//! and what was read behind a draft that it did not choose is thrown away. A request leaves in one of three
 //! ways: finished, cancelled, or failed together with the batch it was in. In each of them its sink is called or
 //! dropped once. What a slot has read stays in it; the next request keeps what both prompts share, and nothing else.
 
@@ -15,8 +17,10 @@ use super::error::EngineError;
 use super::job::{FinishReason, GenerateJob, Generation};
 use super::pool::{Inbox, Next};
 use super::sampler::Sampler;
+use crate::logic::draft::Lookup;
 use crate::logic::logprobs::{TokenLogprobs, token_logprobs};
-use crate::logic::sched::{Admission, Plan, SchedLimits, Scheduler, SlotId};
+use crate::logic::payoff::Payoff;
+use crate::logic::sched::{Admission, Plan, PlanEntry, SchedLimits, Scheduler, SlotId};
 use crate::logic::stop::{Progress, TextAssembler};
 
 /// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this
@@ -34,6 +38,9 @@ pub(super) struct Worker<D> {
     closed: bool,
     plan: Plan,
     piece: Vec<u8>,
+    /// `None` when nothing is drafted.
+    payoff: Option<Payoff>,
+    drafts: Vec<u32>,
 }
 
 struct Running {
@@ -45,6 +52,10 @@ struct Running {
     cached_tokens: usize,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
+    /// Where drafts come from, if any are made.
+    lookup: Option<Lookup>,
+    drafted_tokens: usize,
+    accepted_tokens: usize,
     started: Instant,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
@@ -52,13 +63,15 @@ struct Running {
 }
 
 impl<D: Decoder> Worker<D> {
-    /// A worker that serves `slots` requests at once in batches of at most `batch_tokens`.
+    /// A worker that serves `slots` requests at once in batches of at most `batch_tokens`, and drafts if it `speculates`:
+    /// then the decoder can take back tokens.
     pub(super) fn new(
         decoder: D,
         vocabulary: Arc<dyn Vocabulary>,
         inbox: Inbox<GenerateJob>,
         slots: usize,
         batch_tokens: usize,
+        speculates: bool,
     ) -> Self {
         let can_copy = decoder.can_copy();
         Self {
@@ -70,6 +83,8 @@ impl<D: Decoder> Worker<D> {
             closed: false,
             plan: Plan::default(),
             piece: Vec::new(),
+            payoff: speculates.then(Payoff::default),
+            drafts: Vec::new(),
         }
     }
 
@@ -119,6 +134,7 @@ impl<D: Decoder> Worker<D> {
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
         let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());
+        let lookup = self.payoff.is_some().then(|| Lookup::new(&prompt, job.options.max_tokens as usize));
         let Some(slot) = self.scheduler.admit(prompt) else {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
@@ -130,6 +146,9 @@ impl<D: Decoder> Worker<D> {
             cached_tokens: 0,
             tokens: Vec::new(),
             logprobs: Vec::new(),
+            lookup,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             started: Instant::now(),
             first_token: None,
             last_token: None,
@@ -157,12 +176,27 @@ impl<D: Decoder> Worker<D> {
         self.drop_cancelled();
         self.inbox.panic_if_asked();
         self.begin_admitted();
+        self.offer_drafts();
         let mut plan = std::mem::take(&mut self.plan);
         self.scheduler.plan_into(&mut plan);
         if !plan.entries.is_empty() {
             self.decode(&plan);
         }
         self.plan = plan;
+    }
+
+    /// Has guesses read with the next token of an answer, when it is the only request: others share the batch instead.
+    fn offer_drafts(&mut self) {
+        let (Some(payoff), Some(slot)) = (&self.payoff, self.scheduler.lone_generating()) else { return };
+        let Some(running) = self.running.get(slot.index()).and_then(Option::as_ref) else { return };
+        let Some((lookup, matched)) = running.lookup.as_ref().and_then(|lookup| Some((lookup, lookup.matched()?)))
+        else {
+            return;
+        };
+        // A pass gives one token more than it has drafts.
+        let most = (running.job.options.max_tokens.saturating_sub(running.generated())).saturating_sub(1) as usize;
+        lookup.draft_into(payoff.drafts(matched, most), &mut self.drafts);
+        self.scheduler.set_drafts(slot, &self.drafts);
     }
 
     fn drop_cancelled(&mut self) {
@@ -183,7 +217,7 @@ impl<D: Decoder> Worker<D> {
         match self.decoder.decode(plan, &mut flags) {
             Ok(Decoded::Done(took)) => {
                 self.scheduler.complete(plan, took);
-                self.sample(plan);
+                self.sample(plan, took);
             }
             Ok(Decoded::Aborted) => {
                 let reason = self.inbox.stopping().unwrap_or("while it ran");
@@ -196,19 +230,77 @@ impl<D: Decoder> Worker<D> {
         }
     }
 
-    fn sample(&mut self, plan: &Plan) {
-        for (index, entry) in plan.entries.iter().enumerate().filter(|(_, e)| e.wants_logits) {
+    fn sample(&mut self, plan: &Plan, took: Duration) {
+        for (index, entry) in plan.entries.iter().enumerate().filter(|(_, e)| e.outputs > 0) {
+            let accepted = self.sample_entry(index, entry);
+            // The pass of an answer by itself.
+            if let (Some(payoff), 1, true) = (&mut self.payoff, plan.entries.len(), entry.tokens.len() == entry.outputs)
+            {
+                match entry.drafts() {
+                    0 => payoff.passed(took),
+                    drafts => payoff.passed_with(drafts, accepted + 1, took),
+                }
+            }
+        }
+    }
+
+    /// Samples behind the last token of an entry, and behind its drafts for as long as they are what was sampled. How
+    /// many were.
+    fn sample_entry(&mut self, index: usize, entry: &PlanEntry) -> usize {
+        let drafts = entry.tokens.get(entry.tokens.len() - entry.drafts()..).unwrap_or_default();
+        let mut accepted = 0;
+        loop {
             let Some(running) = self.running.get_mut(entry.slot.index()).and_then(Option::as_mut) else {
-                continue;
+                return accepted;
             };
-            let chosen = self.decoder.logits(index).and_then(|logits| running.choose(logits));
+            let chosen = self.decoder.logits(index, accepted).and_then(|logits| running.choose(logits));
             let outcome = chosen
                 .and_then(|token| running.take(token, &*self.vocabulary, &mut self.piece).map(|end| (token, end)));
             match outcome {
-                Ok((token, None)) => self.scheduler.sampled(entry.slot, token),
-                Ok((_, Some(reason))) => self.release(entry.slot, Ok(reason)),
+                Ok((token, None)) => {
+                    self.learn(entry.slot, token);
+                    if drafts.get(accepted) == Some(&token) {
+                        accepted += 1;
+                        continue;
+                    }
+                    self.go_on(entry, accepted, token);
+                }
+                Ok((_, Some(reason))) => {
+                    self.count_drafts(entry, accepted);
+                    self.release(entry.slot, Ok(reason));
+                }
                 Err(error) => self.fail_slot(entry.slot, error),
             }
+            return accepted;
+        }
+    }
+
+    /// Compares a new token of an answer with what was expected.
+    fn learn(&mut self, slot: SlotId, token: u32) {
+        let running = self.running.get_mut(slot.index()).and_then(Option::as_mut);
+        let guess = running.and_then(|running| running.lookup.as_mut()?.push(token));
+        if let (Some(payoff), Some(guess)) = (&mut self.payoff, guess) {
+            payoff.guessed(guess);
+        }
+    }
+
+    /// Takes the drafts behind the first `accepted` ones out of the sequence, which goes on with `token`.
+    fn go_on(&mut self, entry: &PlanEntry, accepted: usize, token: u32) {
+        self.count_drafts(entry, accepted);
+        if accepted < entry.drafts() {
+            let keep = entry.first_pos as usize + entry.tokens.len() - (entry.drafts() - accepted);
+            if self.decoder.reuse(entry.slot, entry.slot, keep) != keep {
+                let error = "drafts could not be taken back; load the model with SPECULATION NONE".to_owned();
+                return self.fail_slot(entry.slot, EngineError::Internal(error));
+            }
+        }
+        self.scheduler.sampled(entry.slot, accepted, token);
+    }
+
+    fn count_drafts(&mut self, entry: &PlanEntry, accepted: usize) {
+        if let Some(running) = self.running.get_mut(entry.slot.index()).and_then(Option::as_mut) {
+            running.drafted_tokens += entry.drafts();
+            running.accepted_tokens += accepted;
         }
     }
 
@@ -309,6 +401,8 @@ impl Running {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             completion_tokens: self.tokens.len(),
+            drafted_tokens: self.drafted_tokens,
+            accepted_tokens: self.accepted_tokens,
             tokens: self.tokens,
             logprobs: self.logprobs,
             queued: self.started.duration_since(self.job.arrived),

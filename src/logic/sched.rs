@@ -3,7 +3,8 @@
 //! Decisions only: no clock and no model. The caller plans, runs the plan, reports how long it
 //! took, and hands in the sampled tokens. Two promises hold in every step: each generating slot
 //! advances by its one token, and each prefilling slot advances by at least one token, so nobody
-//! starves whoever else arrives.
+//! starves whoever else arrives. A generating slot may have drafts read with its token: guesses of the tokens that follow,
+//! of which the caller keeps those that turn out right.
 
 use std::time::Duration;
 
@@ -67,8 +68,16 @@ pub struct PlanEntry {
     pub first_pos: u32,
     /// Token ids at consecutive positions.
     pub tokens: Vec<u32>,
-    /// Whether a token is to be sampled after the last one.
-    pub wants_logits: bool,
+    /// After how many of the last tokens one is to be sampled: 0 within a prompt, else 1 and the number of drafts.
+    pub outputs: usize,
+}
+
+impl PlanEntry {
+    /// How many of the last tokens are drafts.
+    #[must_use]
+    pub fn drafts(&self) -> usize {
+        self.outputs.saturating_sub(1)
+    }
 }
 
 /// Where a request was put, and what it need not read.
@@ -96,9 +105,11 @@ enum State {
         prompt: Vec<u32>,
         done: usize,
     },
-    /// Logits are there; the caller owes the token for `position`.
+    /// Logits are there; the caller owes the token for `position`, or a later one if some of the `drafts` that were read
+    /// from `position` on are right.
     Sampling {
         position: u32,
+        drafts: usize,
     },
     Generating {
         position: u32,
@@ -112,6 +123,8 @@ struct Slot {
     /// Tokens in the plan that is under way; 0 after a release, so that a late completion of the
     /// plan does not touch the next request in the slot.
     planned: usize,
+    /// Guesses to be read behind the token of a generating slot.
+    drafts: Vec<u32>,
     /// The tokens that the sequence of the slot holds, also when the slot is free.
     held: Vec<u32>,
     /// When it was last given away or released.
@@ -127,6 +140,7 @@ pub struct Scheduler {
     can_copy: bool,
     speed: Speed,
     planned_decode: usize,
+    planned_drafts: usize,
     planned_prefill: usize,
     /// Counts what `Slot::used` is about.
     clock: u64,
@@ -149,6 +163,7 @@ impl Scheduler {
             can_copy: limits.can_copy,
             speed: Speed::default(),
             planned_decode: 0,
+            planned_drafts: 0,
             planned_prefill: 0,
             clock: 0,
             spare: Vec::new(),
@@ -218,23 +233,54 @@ impl Scheduler {
             self.spare.push(tokens);
         }
         self.spare.truncate(self.slots.len());
-        self.planned_decode = self.plan_decode(plan);
+        self.plan_decode(plan);
         self.planned_prefill = self.plan_prefill(plan);
         plan.entries.sort_unstable_by_key(|entry| entry.slot.index());
     }
 
-    /// One token for every generating slot; how many that are.
-    fn plan_decode(&mut self, plan: &mut Plan) -> usize {
+    /// The only request that has a slot, when it generates: its drafts hold up nobody.
+    #[must_use]
+    pub fn lone_generating(&self) -> Option<SlotId> {
+        let mut busy = self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_free());
+        match (busy.next(), busy.next()) {
+            (Some((index, slot)), None) => matches!(slot.state, State::Generating { .. }).then_some(SlotId(index)),
+            _ => None,
+        }
+    }
+
+    /// Has `drafts` read behind the token of `slot` in the next plan, as many as fit beside one token of each slot.
+    /// Ignored when the slot is not generating.
+    pub fn set_drafts(&mut self, slot: SlotId, drafts: &[u32]) {
+        if let Some(slot) = self.slots.get_mut(slot.index())
+            && let State::Generating { .. } = slot.state
+        {
+            slot.drafts.clear();
+            slot.drafts.extend_from_slice(drafts);
+        }
+    }
+
+    /// One token for every generating slot, and its drafts.
+    fn plan_decode(&mut self, plan: &mut Plan) {
+        let mut room = self.batch_tokens - self.slots.len();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             slot.planned = 0;
             if let State::Generating { position, token } = slot.state {
-                slot.planned = 1;
+                slot.drafts.truncate(room);
+                room -= slot.drafts.len();
+                slot.planned = 1 + slot.drafts.len();
                 let mut tokens = self.spare.pop().unwrap_or_default();
                 tokens.push(token);
-                plan.entries.push(PlanEntry { slot: SlotId(index), first_pos: position, tokens, wants_logits: true });
+                tokens.extend_from_slice(&slot.drafts);
+                plan.entries.push(PlanEntry {
+                    slot: SlotId(index),
+                    first_pos: position,
+                    tokens,
+                    outputs: slot.planned,
+                });
             }
         }
-        plan.entries.len()
+        self.planned_decode = plan.entries.len();
+        self.planned_drafts = self.batch_tokens - self.slots.len() - room;
     }
 
     /// Equal shares of the prefill budget for all prompts; how many tokens that are. What a short
@@ -247,7 +293,7 @@ impl Scheduler {
             }
         }
         self.waiting.sort_unstable();
-        let budget = self.prefill_budget(plan.entries.len(), self.waiting.len());
+        let budget = self.prefill_budget(self.waiting.len());
         let mut left = budget;
         for (nth, &(remaining, index)) in self.waiting.iter().enumerate() {
             let share = left / (self.waiting.len() - nth);
@@ -264,7 +310,7 @@ impl Scheduler {
                 slot: SlotId(index),
                 first_pos: position(*done),
                 tokens,
-                wants_logits: take == remaining,
+                outputs: usize::from(take == remaining),
             });
             slot.planned = take;
             left -= take;
@@ -272,11 +318,11 @@ impl Scheduler {
         budget - left
     }
 
-    /// Prefill tokens of a step with `generating` decode tokens: at least one for each of the
-    /// `prefilling` slots. The batch has room for these, as there are no more slots than tokens.
-    fn prefill_budget(&self, generating: usize, prefilling: usize) -> usize {
-        let room = self.batch_tokens.saturating_sub(generating);
-        if generating == 0 {
+    /// Prefill tokens of a step: at least one for each of the `prefilling` slots. The batch has room for these, as there
+    /// are no more slots than tokens and drafts take only what is left.
+    fn prefill_budget(&self, prefilling: usize) -> usize {
+        let room = self.batch_tokens.saturating_sub(self.planned_decode + self.planned_drafts);
+        if self.planned_decode == 0 {
             return room;
         }
         let budget = self.step_budget.as_secs_f64();
@@ -298,26 +344,33 @@ impl Scheduler {
         }
         let decode = std::mem::take(&mut self.planned_decode);
         let prefill = std::mem::take(&mut self.planned_prefill);
-        self.speed.learn(decode, prefill, elapsed);
-    }
-
-    /// Sets the token that `slot` decodes next, sampled from the logits of the completed plan.
-    /// Ignored when no logits were asked for, as after a release.
-    pub fn sampled(&mut self, slot: SlotId, token: u32) {
-        if let Some(slot) = self.slots.get_mut(slot.index())
-            && let State::Sampling { position } = slot.state
-        {
-            slot.state = State::Generating { position, token };
+        // With drafts a pass is no measure of one without.
+        if std::mem::take(&mut self.planned_drafts) == 0 {
+            self.speed.learn(decode, prefill, elapsed);
         }
     }
 
-    /// Frees `slot`, whose sequence stays as it is. Does nothing when it is free already.
+    /// Sets the token that `slot` decodes next, sampled from the logits of the completed plan behind the first `accepted`
+    /// drafts. The caller has taken the other drafts out of the sequence.
+    /// Ignored when no logits were asked for, as after a release.
+    pub fn sampled(&mut self, slot: SlotId, accepted: usize, token: u32) {
+        if let Some(slot) = self.slots.get_mut(slot.index())
+            && let State::Sampling { position: first, drafts } = slot.state
+        {
+            let accepted = accepted.min(drafts);
+            slot.held.truncate(slot.held.len() - (drafts - accepted));
+            slot.state = State::Generating { position: first.saturating_add(position(accepted)), token };
+        }
+    }
+
+    /// Frees `slot`, whose sequence stays as it is, with all drafts. Does nothing when it is free already.
     pub fn release(&mut self, slot: SlotId) {
         if let Some(slot) = self.slots.get_mut(slot.index())
             && !slot.is_free()
         {
             slot.state = State::Free;
             slot.planned = 0;
+            slot.drafts.clear();
             self.clock += 1;
             slot.used = self.clock;
         }
@@ -335,7 +388,7 @@ impl Scheduler {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { state: State::Free, planned: 0, held: Vec::new(), used: 0 }
+        Self { state: State::Free, planned: 0, drafts: Vec::new(), held: Vec::new(), used: 0 }
     }
 }
 
@@ -370,12 +423,14 @@ impl Slot {
                 self.held.extend(prompt.iter().skip(*done).take(planned));
                 *done += planned;
                 if *done >= prompt.len() {
-                    self.state = State::Sampling { position: position(prompt.len()) };
+                    self.state = State::Sampling { position: position(prompt.len()), drafts: 0 };
                 }
             }
             State::Generating { position, token } => {
                 self.held.push(*token);
-                self.state = State::Sampling { position: position.saturating_add(1) };
+                self.held.extend_from_slice(&self.drafts);
+                self.state = State::Sampling { position: position.saturating_add(1), drafts: self.drafts.len() };
+                self.drafts.clear();
             }
             State::Free | State::Following { .. } | State::Sampling { .. } => {}
         }

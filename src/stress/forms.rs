@@ -72,6 +72,8 @@ pub(crate) const FORMS: &[Form] = &[
             "THREADS $few",
             "PARALLEL $few",
             "KVTYPE Q8_0",
+            "SPECULATION NONE",
+            "SPECULATION LOOKUP",
             "GPULAYERS 0",
             "POOLING MEAN",
             "LORA $path $signed",

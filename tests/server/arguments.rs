@@ -94,6 +94,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("INFER.LOAD m /m THREADS 257", "THREADS must be from 1 to 256"),
         ("INFER.LOAD m /m TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED, RERANK"),
         ("INFER.LOAD m /m KVTYPE Q4", "KVTYPE must be one of F16, Q8_0"),
+        ("INFER.LOAD m /m SPECULATION ON", "SPECULATION must be one of LOOKUP, NONE"),
         ("INFER.TOKENIZESTORE k chat t EX 0", "EX must be from 1 to"),
         ("INFER.EMBED embed 1 t DIM 0", "DIM must be from 1 to"),
         ("INFER.INDEX docs EMBEDMODEL e GENMODEL g MAXTOKENS 15", "MAXTOKENS must be from 16 to"),

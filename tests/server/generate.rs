@@ -86,6 +86,8 @@ fn stats_are_a_map_in_resp3() {
         "prompt_tokens",
         "cached_tokens",
         "completion_tokens",
+        "drafted_tokens",
+        "accepted_tokens",
         "queue_us",
         "prefill_us",
         "decode_us",
@@ -106,7 +108,7 @@ fn stats_are_a_flat_array_in_resp2() {
     let server = Server::with(&[CHAT]);
     let stats = stats(&mut server.client(), &[]);
     let Value::Array(flat) = &stats else { panic!("not an array: {stats:?}") };
-    assert_eq!(flat.len(), 22);
+    assert_eq!(flat.len(), 26);
     assert_eq!(text(&flat[0]), "text");
 }
 

@@ -145,6 +145,8 @@ fn a_model_tells_its_options_and_size() {
         1,
         "PARALLEL",
         3,
+        "SPECULATION",
+        "none",
         "KVTYPE",
         "Q8_0",
         "NOMMAP"
@@ -154,6 +156,7 @@ fn a_model_tells_its_options_and_size() {
     assert_eq!(int(field(&facts, "workers")), 1);
     assert_eq!(int(field(&facts, "parallel")), 3);
     assert_eq!(text(field(&facts, "kv_type")), "Q8_0");
+    assert_eq!(text(field(&facts, "speculation")), "NONE");
     assert_eq!(text(field(&facts, "architecture")), "llama");
     assert_eq!(text(field(&facts, "path")), CHAT.path().to_str().unwrap());
 }

@@ -60,6 +60,7 @@ mod secrets;
 mod servers;
 mod settings;
 mod smollm;
+mod speculation;
 mod split;
 mod startup;
 mod statistics;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::logic::args::{ArgError, Args, check_name, model_name, non_empty, utf8};
 use crate::logic::limits;
+use crate::logic::payoff::DRAFTS_MAX;
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,28 @@ impl KvType {
         match self {
             Self::F16 => "F16",
             Self::Q8_0 => "Q8_0",
+        }
+    }
+}
+
+/// Where guesses of an answer's next tokens come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculation {
+    /// From where the last tokens stood before, in the prompt or in the answer.
+    Lookup,
+    /// There are none.
+    None,
+}
+
+impl Speculation {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 2] = [Self::Lookup, Self::None];
+
+    /// The word in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lookup => "LOOKUP",
+            Self::None => "NONE",
         }
     }
 }
@@ -108,6 +131,8 @@ pub struct LoadOptions {
     pub threads: Option<u32>,
     /// `KVTYPE`; `None` for F16.
     pub kv_type: Option<KvType>,
+    /// `SPECULATION`; `None` for LOOKUP.
+    pub speculation: Option<Speculation>,
     /// `GPULAYERS`.
     pub gpu_layers: u32,
     /// `POOLING`; `None` for the model's own.
@@ -152,6 +177,9 @@ impl LoadOptions {
                     parsed.threads = args.integer_or_auto("THREADS", limits::THREADS_MIN, limits::THREADS_MAX)?
                 }
                 "KVTYPE" => parsed.kv_type = Some(args.word("KVTYPE", &KvType::ALL, KvType::name)?),
+                "SPECULATION" => {
+                    parsed.speculation = Some(args.word("SPECULATION", &Speculation::ALL, Speculation::name)?)
+                }
                 "GPULAYERS" => {
                     parsed.gpu_layers = args.integer("GPULAYERS", limits::GPU_LAYERS_MIN, limits::GPU_LAYERS_MAX)?
                 }
@@ -187,6 +215,18 @@ impl LoadOptions {
         self.kv_type.unwrap_or(KvType::F16)
     }
 
+    /// Whether a generation model's answers are guessed.
+    pub fn speculates(&self) -> bool {
+        self.speculation != Some(Speculation::None)
+    }
+
+    /// Rows of logits that one forward pass of a generation model makes at most: one for each request, or all for the
+    /// drafts of one.
+    pub fn logit_rows(&self) -> u32 {
+        let drafts = if self.speculates() { DRAFTS_MAX as u32 } else { 0 };
+        self.slots().max(1 + drafts)
+    }
+
     /// `name` from `path` with the default of every option.
     pub fn new(name: &str, path: &str) -> Self {
         Self {
@@ -198,6 +238,7 @@ impl LoadOptions {
             workers: None,
             threads: None,
             kv_type: None,
+            speculation: None,
             gpu_layers: limits::GPU_LAYERS_DEFAULT,
             pooling: None,
             lora: None,
@@ -299,13 +340,14 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "m p mlock default async NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512 lora a.gguf -0.5";
+        let line = "m p mlock speculation none default async NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512 lora a.gguf -0.5";
         let expected = LoadOptions {
             ctx: Some(512),
             parallel: Some(8),
             workers: None,
             threads: Some(3),
             kv_type: Some(KvType::Q8_0),
+            speculation: Some(Speculation::None),
             gpu_layers: 99,
             pooling: Some(Pooling::Cls),
             lora: Some(Lora { path: "a.gguf".to_owned(), scale: -0.5 }),
@@ -329,6 +371,7 @@ mod tests {
             ("THREADS 0", "THREADS must be from 1 to 256"),
             ("TYPE CHAT", "TYPE must be one of AUTO, GENERATE, EMBED, RERANK"),
             ("KVTYPE F32", "KVTYPE must be one of F16, Q8_0"),
+            ("SPECULATION DRAFT", "SPECULATION must be one of LOOKUP, NONE"),
             ("POOLING MAX", "POOLING must be one of MEAN, CLS, LAST"),
             ("MLOCK MLOCK", "option MLOCK is given twice"),
             ("DEFAULT default", "option DEFAULT is given twice"),

@@ -18,7 +18,7 @@ pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Reindex};
-pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Unload};
+pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Speculation, Unload};
 pub use rag::{Budget, Rag};
 pub use rerank::Rerank;
 pub use search::{Search, Selection, filter_effort};

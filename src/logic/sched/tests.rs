@@ -38,15 +38,15 @@ fn begin(scheduler: &mut Scheduler, prompt: Vec<u32>) -> Option<SlotId> {
 fn step(scheduler: &mut Scheduler, elapsed: Duration) -> Plan {
     let plan = plan(scheduler);
     scheduler.complete(&plan, elapsed);
-    for entry in plan.entries.iter().filter(|e| e.wants_logits) {
-        scheduler.sampled(entry.slot, 7);
+    for entry in plan.entries.iter().filter(|e| e.outputs > 0) {
+        scheduler.sampled(entry.slot, 0, 7);
     }
     plan
 }
 
 /// (slot, first position, tokens, wants logits) of each entry.
 fn shape(plan: &Plan) -> Vec<(usize, u32, usize, bool)> {
-    plan.entries.iter().map(|e| (e.slot.index(), e.first_pos, e.tokens.len(), e.wants_logits)).collect()
+    plan.entries.iter().map(|e| (e.slot.index(), e.first_pos, e.tokens.len(), e.outputs > 0)).collect()
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_slot_whose_token_is_owed_waits() {
     let first = plan(&mut s);
     s.complete(&first, STEP);
     assert!(plan(&mut s).entries.is_empty());
-    s.sampled(slot, 5);
+    s.sampled(slot, 0, 5);
     assert_eq!(plan(&mut s).entries[0].tokens, [5]);
 }
 
@@ -146,7 +146,7 @@ fn a_short_prompt_is_not_held_up_by_a_long_one_before_it() {
     let short = begin(&mut s, prompt(30)).unwrap();
     step(&mut s, STEP);
     let second = step(&mut s, STEP);
-    assert!(second.entries.iter().any(|e| e.slot == short && e.wants_logits));
+    assert!(second.entries.iter().any(|e| e.slot == short && e.outputs > 0));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn step_times(scheduler: &mut Scheduler, fixed: Duration, each: Duration) -> Vec
             let prefill: usize = plan.entries.iter().skip(1).map(|e| e.tokens.len()).sum();
             let elapsed = fixed + each * u32::try_from(prefill).unwrap();
             scheduler.complete(&plan, elapsed);
-            scheduler.sampled(plan.entries[0].slot, 7);
+            scheduler.sampled(plan.entries[0].slot, 0, 7);
             elapsed
         })
         .collect()
@@ -266,7 +266,7 @@ fn a_release_between_plan_and_completion_leaves_the_next_request_alone() {
     s.release(slot);
     assert_eq!(begin(&mut s, prompt(5)), Some(slot));
     s.complete(&old, STEP);
-    s.sampled(slot, 3);
+    s.sampled(slot, 0, 3);
     assert_eq!(shape(&plan(&mut s)), [(0, 0, 5, true)]);
 }
 
@@ -282,7 +282,7 @@ fn a_batch_that_was_not_completed_is_planned_again() {
 fn an_unknown_slot_is_ignored() {
     let mut s = scheduler(1, 8);
     s.release(SlotId::new(9));
-    s.sampled(SlotId::new(9), 1);
+    s.sampled(SlotId::new(9), 0, 1);
     assert_eq!(s.free_slots(), 1);
 }
 
@@ -294,7 +294,7 @@ fn memory_of_the_last_plan_is_used_again() {
     s.plan_into(&mut plan);
     let memory = plan.entries[0].tokens.as_ptr();
     s.complete(&plan, STEP);
-    s.sampled(SlotId::new(0), 7);
+    s.sampled(SlotId::new(0), 0, 7);
     s.plan_into(&mut plan);
     assert_eq!(plan.entries[0].tokens.as_ptr(), memory);
 }
@@ -370,4 +370,103 @@ fn without_copies_no_request_waits_for_another() {
     begin(&mut s, prompt(100)).unwrap();
     let second = s.admit(prompt(100)).unwrap();
     assert_eq!(s.next_start(), Some(Admission { slot: second, source: second, keep: 0 }));
+}
+
+/// A slot that generates, whose next token is at position 3.
+fn generating(slots: usize, batch_tokens: usize) -> (Scheduler, SlotId) {
+    let mut s = scheduler(slots, batch_tokens);
+    let slot = begin(&mut s, prompt(3)).unwrap();
+    step(&mut s, STEP);
+    (s, slot)
+}
+
+#[test]
+fn drafts_are_read_behind_the_token_and_each_gives_logits() {
+    let (mut s, slot) = generating(1, 8);
+    s.set_drafts(slot, &[1, 2]);
+    let entry = PlanEntry { slot, first_pos: 3, tokens: vec![7, 1, 2], outputs: 3 };
+    assert_eq!(plan(&mut s).entries, [entry]);
+}
+
+#[test]
+fn after_accepted_drafts_the_answer_goes_on_behind_them() {
+    for accepted in 0..3 {
+        let (mut s, slot) = generating(1, 8);
+        s.set_drafts(slot, &[1, 2]);
+        let drafted = plan(&mut s);
+        s.complete(&drafted, STEP);
+        s.sampled(slot, accepted, 9);
+        let first_pos = 4 + u32::try_from(accepted).unwrap();
+        assert_eq!(plan(&mut s).entries, [PlanEntry { slot, first_pos, tokens: vec![9], outputs: 1 }]);
+    }
+}
+
+#[test]
+fn rejected_drafts_are_not_held_and_accepted_ones_are() {
+    let (mut s, slot) = generating(1, 16);
+    s.set_drafts(slot, &[1, 2]);
+    let drafted = plan(&mut s);
+    s.complete(&drafted, STEP);
+    s.sampled(slot, 1, 9);
+    s.release(slot);
+    s.admit(vec![0, 1, 2, 7, 1, 2, 9]);
+    assert_eq!(s.next_start().map(|next| next.keep), Some(5));
+}
+
+#[test]
+fn drafts_leave_room_for_a_token_of_each_other_slot() {
+    let (mut s, slot) = generating(3, 8);
+    s.set_drafts(slot, &[1; 20]);
+    begin(&mut s, prompt_from(1, 50));
+    begin(&mut s, prompt_from(2, 50));
+    let shape: Vec<usize> = plan(&mut s).entries.iter().map(|entry| entry.tokens.len()).collect();
+    assert_eq!(shape, [6, 1, 1]);
+}
+
+#[test]
+fn a_prompt_is_not_drafted_nor_a_token_that_is_owed() {
+    let mut s = scheduler(1, 8);
+    let slot = begin(&mut s, prompt(3)).unwrap();
+    s.set_drafts(slot, &[1]);
+    let prefill = plan(&mut s);
+    assert_eq!(prefill.entries[0].tokens, [0, 1, 2]);
+    s.complete(&prefill, STEP);
+    s.set_drafts(slot, &[1]);
+    s.sampled(slot, 0, 7);
+    assert_eq!(plan(&mut s).entries[0].tokens, [7]);
+}
+
+#[test]
+fn only_a_request_by_itself_that_generates_is_alone() {
+    let mut s = scheduler(2, 8);
+    assert_eq!(s.lone_generating(), None);
+    let slot = begin(&mut s, prompt(3)).unwrap();
+    assert_eq!(s.lone_generating(), None);
+    step(&mut s, STEP);
+    assert_eq!(s.lone_generating(), Some(slot));
+    let other = begin(&mut s, prompt_from(1, 3)).unwrap();
+    assert_eq!(s.lone_generating(), None);
+    s.release(slot);
+    step(&mut s, STEP);
+    assert_eq!(s.lone_generating(), Some(other));
+}
+
+#[test]
+fn a_pass_with_drafts_is_not_taken_for_the_speed_of_one_without() {
+    let prefill_beside_an_answer = |drafts: &[u32]| {
+        let mut s = scheduler(2, 512);
+        begin(&mut s, prompt(100));
+        step(&mut s, Duration::from_millis(100));
+        let slot = s.lone_generating().unwrap();
+        for _ in 0..20 {
+            step(&mut s, Duration::from_millis(20));
+            s.set_drafts(slot, drafts);
+            let slow = plan(&mut s);
+            s.complete(&slow, Duration::from_millis(if drafts.is_empty() { 20 } else { 90 }));
+            s.sampled(slot, 0, 7);
+        }
+        begin(&mut s, prompt_from(1, 300));
+        plan(&mut s).entries[1].tokens.len()
+    };
+    assert_eq!(prefill_beside_an_answer(&[]), prefill_beside_an_answer(&[5, 5, 5]));
 }

@@ -22,7 +22,8 @@ struct Known {
 
 #[derive(Debug, Clone)]
 struct Arrival {
-    /// Tokens that all prompts of a family begin with, and tokens of its own.
+    /// Tokens that all prompts of a family begin with, and tokens of its own. Those of family 0 begin with what the first
+    /// slot has read, as a conversation goes on.
     family: u32,
     shared: u32,
     own: u32,
@@ -35,19 +36,18 @@ struct Turn {
     cancel: Option<usize>,
     fails: bool,
     millis: u64,
+    /// How many tokens are guessed for each answer, and how many of them rightly.
+    drafts: (u32, u32),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let arrival = (0_u32..3, 0_u32..90, 1_u32..30, 1_usize..6);
+    let arrival = (0_u32..3, 0_u32..90, 1_u32..30, 1_usize..30);
     let arrival = arrival.prop_map(|(family, shared, own, wants)| Arrival { family, shared, own, wants });
     let arrivals = proptest::collection::vec(arrival, 0..3);
     let cancel = proptest::option::weighted(0.2, 0_usize..8);
-    (arrivals, cancel, proptest::bool::weighted(0.1), 0_u64..2000).prop_map(|(arrivals, cancel, fails, millis)| Turn {
-        arrivals,
-        cancel,
-        fails,
-        millis,
-    })
+    let drafts = (0_u32..9, 0_u32..9);
+    (arrivals, cancel, proptest::bool::weighted(0.1), 0_u64..2000, drafts)
+        .prop_map(|(arrivals, cancel, fails, millis, drafts)| Turn { arrivals, cancel, fails, millis, drafts })
 }
 
 /// The longest prompt there is; whoever reads it advances by a token in each step.
@@ -100,6 +100,16 @@ impl Machine {
         }
     }
 
+    /// Guesses for every answer that runs. The next token of an answer is always one less than the last.
+    fn set_drafts(&mut self, (count, right): (u32, u32)) {
+        for (&index, request) in &self.known {
+            let Some(next) = request.next else { continue };
+            let count = count.min(u32::try_from(request.wants).unwrap() - 1);
+            let drafts: Vec<u32> = (1..=count).map(|nth| if nth <= right { next - nth } else { 9 }).collect();
+            self.scheduler.set_drafts(SlotId::new(index), &drafts);
+        }
+    }
+
     fn complete(&mut self, plan: &Plan, took_part: &[usize], millis: u64) {
         self.scheduler.complete(plan, Duration::from_millis(millis));
         for entry in plan.entries.iter().filter(|e| took_part.contains(&e.slot.index())) {
@@ -110,23 +120,29 @@ impl Machine {
                 continue;
             };
             assert_eq!(entry.first_pos as usize, memory.len());
+            assert_eq!(entry.drafts(), if request.next.is_some() { entry.tokens.len() - 1 } else { 0 });
             if let Some(next) = request.next {
-                assert_eq!(entry.tokens, [next]);
+                assert_eq!(entry.tokens[0], next);
             }
             memory.extend(&entry.tokens);
             assert!(memory.len() <= request.cells);
             let read = memory.len().min(request.prompt.len());
             assert_eq!(memory[..read], request.prompt[..read]);
-            assert_eq!(entry.wants_logits, memory.len() >= request.prompt.len());
-            if entry.wants_logits {
+            assert_eq!(entry.outputs > 0, memory.len() >= request.prompt.len());
+            let drafts = &entry.tokens[entry.tokens.len() - entry.drafts()..];
+            for accepted in 0..entry.outputs {
                 request.wants -= 1;
                 let token = 500_000 + u32::try_from(request.wants).unwrap();
                 request.next = Some(token);
                 if request.wants == 0 {
                     self.scheduler.release(entry.slot);
                     self.known.remove(&entry.slot.index());
-                } else {
-                    self.scheduler.sampled(entry.slot, token);
+                    break;
+                }
+                if drafts.get(accepted) != Some(&token) {
+                    memory.truncate(memory.len() - (drafts.len() - accepted));
+                    self.scheduler.sampled(entry.slot, accepted, token);
+                    break;
                 }
             }
         }
@@ -151,10 +167,10 @@ proptest! {
             keeps: false,
         };
         let mut plan = Plan::default();
-        let quiet = Turn { arrivals: vec![], cancel: None, fails: false, millis: 50 };
+        let quiet = Turn { arrivals: vec![], cancel: None, fails: false, millis: 50, drafts: (0, 0) };
         let mut turns = turns.into_iter();
         let mut id = 1_000_000;
-        // 120 requests of 125 tokens at one token a step: more steps than that is starvation.
+        // 120 requests of 150 tokens at one token a step: more steps than that is starvation.
         for _ in 0..20_000 {
             let turn = match turns.next() {
                 Some(turn) => turn,
@@ -163,7 +179,11 @@ proptest! {
             };
             for Arrival { family, shared, own, wants } in turn.arrivals {
                 id += 1000;
-                let prompt = (family * 1000..family * 1000 + shared).chain(id..id + own).collect();
+                let begun: Vec<u32> = match family {
+                    0 => m.memory[0].iter().copied().take(shared as usize).collect(),
+                    _ => (family * 1000..family * 1000 + shared).collect(),
+                };
+                let prompt = begun.into_iter().chain(id..id + own).collect();
                 m.queue.push_back((prompt, wants));
             }
             m.admit_all();
@@ -171,6 +191,7 @@ proptest! {
             m.count_waiting();
             prop_assert_eq!(m.scheduler.free_slots() + m.known.len(), slots);
 
+            m.set_drafts(turn.drafts);
             m.scheduler.plan_into(&mut plan);
             let total: usize = plan.entries.iter().map(|e| e.tokens.len()).sum();
             prop_assert!(total <= batch_tokens);
@@ -219,7 +240,7 @@ token_micros as f64 * 1e-6 * depth * entry.tokens.len() as f64
             Duration::from_secs_f64((fixed_micros as f64 * 1e-6 + seconds) * noise.next().unwrap_or(1.0))
         };
         begin(&mut s, prompt_from(1, first_prompt));
-        while !plan(&mut s).entries[0].wants_logits {
+        while plan(&mut s).entries[0].outputs == 0 {
             let next = plan(&mut s);
             let elapsed = take(&next);
             step(&mut s, elapsed);
