@@ -11,12 +11,12 @@ set -euo pipefail
 questions=(
     "What is the default of MAXTOKENS for a chunk, in tokens of the embedding model?"
     "Which temperature is greedy?"
-    "How many texts share one forward pass of the embedder at most?"
+    "How many milliseconds may a step take while somebody's answer is running?"
 )
 expected=(
     "src/logic/limits.rs"
     "src/logic/options/generate.rs"
-    "src/engine/embedder.rs"
+    "src/engine/worker.rs"
 )
 
 require_build "make demo"

@@ -1,7 +1,8 @@
 //! From a question to the chunks that are nearest to it: what `INFER.SEARCH` and `INFER.RAG` have in common.
 //!
 //! The question is embedded by a worker; then one lock scope on the keyspace thread searches the vector set and copies
-//! the tokens, so that what is found is one consistent view. With `RERANK` a second look follows, without the lock.
+//! the tokens, so that what is found is one consistent view. Where that finds fewer chunks than are wanted, as with a filter
+//! that few meet, another scope searches farther. With `RERANK` a second look follows, without the lock.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::keyspace_thread;
 use crate::redis_api::reply::Failure;
-use crate::redis_api::vset::{self, Hit, Wanted};
+use crate::redis_api::vset::{self, Effort, Hit, Similar, Wanted};
 
 /// A question to an index.
 #[derive(Debug)]
@@ -48,22 +49,23 @@ pub(super) struct Findings {
     pub copied: Duration,
     /// The second look; `None` without one.
     pub reranked: Option<Duration>,
+    /// There may be more, farther away.
+    pub gave_up: bool,
 }
 
 impl Question {
     /// Embeds the question and searches with its vector. `done` is called once, perhaps with Redis' lock held: it may only
     /// hand on what was found.
     pub(super) fn find(mut self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
-        let (text, ticket) = (self.text.clone(), embedding.ticket.clone());
+        let (text, question, ticket) = (self.text.clone(), self.text.clone(), embedding.ticket.clone());
         let second_look = self.second_look.take();
         let since = Instant::now();
         embedding.run(&[&text], move |vectors| match query_vector(vectors) {
             Ok(vector) => {
                 let embedded = since.elapsed();
-                keyspace_thread::run(self.caller.clone(), move |keyspace| {
-                    let findings = keyspace.and_then(|keyspace| self.look_up(keyspace, &vector));
+                self.search(vector, Effort::Near, move |findings| {
                     match (findings.map(|findings| Findings { embedded, ..findings }), second_look) {
-                        (Ok(findings), Some(look)) => look.take(self.text, ticket, findings, done),
+                        (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),
                         (findings, _) => done(findings),
                     }
                 });
@@ -72,14 +74,23 @@ impl Question {
         });
     }
 
-    fn look_up(&self, keyspace: &Keyspace<'_>, query: &[f32]) -> Result<Findings, Failure> {
+    fn search(self, query: Vec<f32>, effort: Effort, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
+        keyspace_thread::run(self.caller.clone(), move |keyspace| {
+            match keyspace.and_then(|keyspace| self.look_up(keyspace, &query, effort)) {
+                Ok(findings) if findings.gave_up && effort == Effort::Near => self.search(query, Effort::Far, done),
+                findings => done(findings),
+            }
+        });
+    }
+
+    fn look_up(&self, keyspace: &Keyspace<'_>, query: &[f32], effort: Effort) -> Result<Findings, Failure> {
         let keys = require_same_models(keyspace, &self.keys, &self.settings)?;
         let Selection { filter, ef, min_score, .. } = &self.selection;
         let count = self.selection.candidates();
-        let wanted = Wanted { vector: query, count, ef: *ef, filter: filter.as_deref() };
+        let wanted = Wanted { vector: query, count, ef: *ef, filter: filter.as_deref(), effort };
         let since = Instant::now();
-        let hits = vset::similar(keyspace, &keys.vectors(), &wanted)?;
-        let mut findings = Findings { searched: since.elapsed(), ..Findings::default() };
+        let Similar { hits, gave_up } = vset::similar(keyspace, &keys.vectors(), &wanted)?;
+        let mut findings = Findings { searched: since.elapsed(), gave_up, ..Findings::default() };
         let since = Instant::now();
         for hit in hits.into_iter().filter(|hit| hit.score >= *min_score) {
             take(keyspace, &keys, hit, &mut findings)?;

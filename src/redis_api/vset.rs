@@ -17,6 +17,7 @@ use redis_module::Context;
 use super::call::call;
 use super::keyspace::{Keyspace, Reply};
 use super::reply::Failure;
+use crate::logic::limits;
 use crate::logic::options::filter_effort;
 use crate::logic::vector::to_fp32;
 
@@ -76,6 +77,26 @@ pub struct Wanted<'a> {
     pub ef: Option<u32>,
     /// An expression that the attributes must meet. It must not hold a NUL, at which Redis would end it.
     pub filter: Option<&'a str>,
+    /// When to give up looking for those that meet it.
+    pub effort: Effort,
+}
+
+/// What [`similar`] has found.
+#[derive(Debug, Default)]
+pub struct Similar {
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// There may be more, farther away than [`Wanted::effort`] lets it look.
+    pub gave_up: bool,
+}
+
+/// How far a search with a filter looks around. All clients wait meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Among the nearest few thousand elements, which takes about as long as a search without a filter.
+    Near,
+    /// Eight times as far.
+    Far,
 }
 
 /// The elements of the set at `key` that are most similar and not hidden, best first. No key, no hits, whatever the
@@ -84,10 +105,10 @@ pub struct Wanted<'a> {
 /// # Errors
 /// `MISMATCH` if the set holds vectors of another dimension, `WRONGTYPE`, `NOPERM`, `ERR` if the filter does not parse, or
 /// what Redis says.
-pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Result<Vec<Hit>, Failure> {
+pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Result<Similar, Failure> {
     check_finite(wanted.vector)?;
     if wanted.count == 0 {
-        return Ok(Vec::new());
+        return Ok(Similar::default());
     }
     let (blob, count) = (to_fp32(wanted.vector), wanted.count.to_string());
     let ef = wanted.ef.map(|ef| ef.to_string());
@@ -97,20 +118,28 @@ pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Resu
     }
     // Hidden elements have no attributes, and what has none meets no filter.
     if let Some(filter) = wanted.filter {
-        return search_filtered(keyspace, &args, filter);
+        return search_filtered(keyspace, &args, filter, wanted);
     }
     let found = search(keyspace, &args)?;
     if found.iter().all(|hit| hit.attributes.is_some()) {
-        return Ok(found);
+        return Ok(Similar { hits: found, gave_up: false });
     }
     // Asked again, because the filter costs something for each element that is looked at.
-    search_filtered(keyspace, &args, NOT_HIDDEN)
+    search_filtered(keyspace, &args, NOT_HIDDEN, wanted)
 }
 
-fn search_filtered(keyspace: &Keyspace<'_>, args: &[&[u8]], filter: &str) -> Result<Vec<Hit>, Failure> {
-    let effort = filter_effort(filter).to_string();
+fn search_filtered(
+    keyspace: &Keyspace<'_>,
+    args: &[&[u8]],
+    filter: &str,
+    wanted: &Wanted<'_>,
+) -> Result<Similar, Failure> {
+    let part = if wanted.effort == Effort::Near { limits::FILTER_NEAR_PART } else { 1 };
+    let effort = (filter_effort(filter) / part).to_string();
     let filter: [&[u8]; 4] = [b"FILTER", filter.as_bytes(), b"FILTER-EF", effort.as_bytes()];
-    search(keyspace, &[args, &filter].concat())
+    let hits = search(keyspace, &[args, &filter].concat())?;
+    let gave_up = hits.len() < wanted.count as usize;
+    Ok(Similar { hits, gave_up })
 }
 
 /// VSIM with the attributes of what it finds.

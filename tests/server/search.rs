@@ -140,9 +140,9 @@ fn a_match_that_is_rare_is_found_among_thousands() {
     let (_server, mut client) = indexed();
     let mut random = fastrand::Rng::with_seed(7);
     let mut adds = Vec::new();
-    for number in 0..3000 {
+    for number in 0..6000 {
         let vector: Vec<u8> = (0..64).flat_map(|_| (random.f32() - 0.5).to_le_bytes()).collect();
-        let (path, rare) = (format!("f{number}.txt"), number == 1234);
+        let (path, rare) = (format!("f{number}.txt"), number == 2345);
         let json = serde_json::json!({
             "path": path, "chunk": 0, "first_line": 1, "last_line": 1, "ext": "txt", "rare": rare,
         });
@@ -151,9 +151,9 @@ fn a_match_that_is_rare_is_found_among_thousands() {
     }
     client.send_together(&adds);
     adds.iter().for_each(|_| drop(client.receive().unwrap()));
-    client.ok(&cmd!["INFER.TOKENIZESTORE", "tokens:{docs}:f1234.txt:chunk_0", "chat", "needle"]);
+    client.ok(&cmd!["INFER.TOKENIZESTORE", "tokens:{docs}:f2345.txt:chunk_0", "chat", "needle"]);
     let found = search(&mut client, &["FILTER", ".rare"]);
-    assert_eq!(found, ["f1234.txt:chunk_0".to_owned()].into());
+    assert_eq!(found, ["f2345.txt:chunk_0".to_owned()].into());
 }
 
 /// The number behind `name:` in INFO infer.
