@@ -88,10 +88,11 @@ fn stats(generation: Option<&Generation>, served: &Served) -> Fields {
         ("completion_tokens", number(|it| it.completion_tokens)),
         ("drafted_tokens", number(|it| it.drafted_tokens)),
         ("accepted_tokens", number(|it| it.accepted_tokens)),
+        ("prepare_us", time(|it| it.prepared)),
         ("queue_us", time(|it| it.queued)),
         ("prefill_us", time(|it| it.prefill)),
         ("decode_us", time(|it| it.decode)),
-        ("ttft_us", time(|it| it.queued + it.prefill)),
+        ("ttft_us", time(|it| it.prepared + it.queued + it.prefill)),
         ("model", Value::from(served.model.name.as_str())),
         ("seed", generation.map_or(Value::Null, |it| Value::from(it.seed))),
     ]

@@ -118,7 +118,8 @@ impl WaitingForText {
         let done = Box::new(move |result: Result<Generation, EngineError>| {
             pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
         });
-        served.generate(GenerateJob { prompt, options, constraint, ticket, arrived, permit, done });
+        let ready = Instant::now();
+        served.generate(GenerateJob { prompt, options, constraint, ticket, arrived, ready, permit, done });
     }
 }
 

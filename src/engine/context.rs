@@ -124,6 +124,8 @@ pub(super) struct Context {
     share: Share,
     /// An assertion has failed in the middle of a decode call; nobody knows what is left.
     broken: Option<EngineError>,
+    /// Where the sequence of each token of a batch stands; kept for its memory, without meaning between calls.
+    sequence_ptrs: Vec<*mut i32>,
 }
 
 // SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
@@ -166,7 +168,7 @@ impl Context {
             unsafe { adapter.apply(ptr) };
         }
         model.note_buffers(llama_log::take_sizes());
-        Ok(Self { ptr, abort, spec, model, share, broken: None })
+        Ok(Self { ptr, abort, spec, model, share, broken: None, sequence_ptrs: Vec::new() })
     }
 
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
@@ -210,14 +212,15 @@ impl Context {
             )));
         }
         self.model.check_tokens(bytemuck::cast_slice(&batch.tokens))?;
-        let mut sequence_ptrs: Vec<*mut i32> = batch.sequences.iter_mut().map(std::ptr::from_mut).collect();
+        self.sequence_ptrs.clear();
+        self.sequence_ptrs.extend(batch.sequences.iter_mut().map(std::ptr::from_mut));
         let raw = sys::llama_batch {
             n_tokens: i32::try_from(count).unwrap_or(i32::MAX),
             token: batch.tokens.as_mut_ptr(),
             embd: std::ptr::null_mut(),
             pos: batch.positions.as_mut_ptr(),
             n_seq_id: batch.sequence_counts.as_mut_ptr(),
-            seq_id: sequence_ptrs.as_mut_ptr(),
+            seq_id: self.sequence_ptrs.as_mut_ptr(),
             logits: batch.outputs.as_mut_ptr(),
         };
         let _turn = self.share.take();

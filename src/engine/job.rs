@@ -111,6 +111,8 @@ pub struct GenerateJob {
     pub ticket: Ticket,
     /// When the command arrived.
     pub arrived: Instant,
+    /// When its prompt was ready.
+    pub ready: Instant,
     /// The place it holds in the queue until it is answered.
     pub permit: Permit,
     /// Takes the answer.
@@ -180,7 +182,9 @@ pub struct Generation {
     pub drafted_tokens: usize,
     /// Of these, the ones that turned out right.
     pub accepted_tokens: usize,
-    /// From the command's arrival to the first decode call of the prompt.
+    /// From the command's arrival until its prompt was ready.
+    pub prepared: Duration,
+    /// From there to the first decode call of the prompt.
     pub queued: Duration,
     /// From there to the first generated token.
     pub prefill: Duration,

@@ -229,8 +229,9 @@ impl Metrics {
         self.accepted_tokens.add(generation.accepted_tokens);
         let later_tokens = u32::try_from(generation.completion_tokens).unwrap_or(u32::MAX).saturating_sub(1);
         self.record(|times| {
-            times.queue.saturating_record(us(generation.queued));
-            times.first_token.saturating_record(us(generation.queued + generation.prefill));
+            let begun = generation.prepared + generation.queued;
+            times.queue.saturating_record(us(begun));
+            times.first_token.saturating_record(us(begun + generation.prefill));
             if let Some(per_token) = generation.decode.checked_div(later_tokens) {
                 times.decode.saturating_record(us(per_token));
             }
@@ -302,7 +303,8 @@ mod tests {
             accepted_tokens: 4,
             tokens: Vec::new(),
             logprobs: Vec::new(),
-            queued: Duration::from_millis(1),
+            prepared: Duration::from_micros(400),
+            queued: Duration::from_micros(600),
             prefill: Duration::from_millis(2),
             decode: Duration::from_millis(40),
             gaps: [3, 3, 34].map(Duration::from_millis).to_vec(),

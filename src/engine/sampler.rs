@@ -12,6 +12,10 @@ use super::error::EngineError;
 use crate::logic::adjust::Adjustments;
 use crate::logic::limits;
 use crate::logic::options::Sampling;
+use crate::logic::top;
+
+/// The likeliest tokens are looked for here when they are fewer than one in so many.
+const SELECT_BELOW: usize = 8;
 
 /// Chooses the tokens of one request. `TEMP 0` is greedy and needs neither chain nor candidates.
 #[derive(Debug)]
@@ -24,10 +28,13 @@ pub(super) struct Sampler {
     chain: Option<Chain>,
 }
 
-/// Samplers that need the whole distribution, with the memory they work in.
+/// Samplers that need more than the likeliest token, with the memory they work in.
 #[derive(Debug)]
 struct Chain {
     sampler: LlamaSampler,
+    /// How many tokens the first sampler leaves; 0 for all.
+    top_k: usize,
+    likeliest: Vec<(usize, f32)>,
     candidates: LlamaTokenDataArray,
 }
 
@@ -47,6 +54,8 @@ impl Sampler {
                 LlamaSampler::temp(options.temperature),
                 LlamaSampler::dist(seed),
             ]),
+            top_k: usize::try_from(options.top_k).unwrap_or(0),
+            likeliest: Vec::new(),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
         });
         let adjustments = Adjustments::new(&options.logit_bias, options.penalties, prompt);
@@ -91,14 +100,14 @@ fn draw(chain: Option<&mut Chain>, logits: &[f32]) -> Result<u32, EngineError> {
 impl Chain {
     fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
         // Some models forbid a token with minus infinity; anything else that is no number makes llama.cpp draw nonsense.
-        if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        if top::any_unusable(logits) {
             return Err(EngineError::Internal("the model returned a logit that is no number".to_owned()));
         }
+        self.gather(logits);
         let candidates = &mut self.candidates;
-        candidates.data.clear();
-        candidates
-            .data
-            .extend((0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0)));
+        if candidates.data.is_empty() {
+            return Err(EngineError::Internal("every token is forbidden".to_owned()));
+        }
         candidates.selected = None;
         candidates.sorted = false;
         self.sampler.apply(candidates);
@@ -109,17 +118,27 @@ impl Chain {
         u32::try_from(token.0)
             .map_err(|_| EngineError::Internal(format!("the sampling chain selected token {}", token.0)))
     }
+
+    /// The tokens to choose from: those that the first sampler would leave, because llama.cpp sorts what it is given, and
+    /// a token takes three times the memory of its logit.
+    fn gather(&mut self, logits: &[f32]) {
+        let candidate = |(id, logit): (i32, f32)| LlamaTokenData::new(LlamaToken(id), logit, 0.0);
+        let data = &mut self.candidates.data;
+        data.clear();
+        if (1..logits.len() / SELECT_BELOW).contains(&self.top_k) {
+            top::largest(logits, self.top_k, &mut self.likeliest);
+            let id = |index| i32::try_from(index).unwrap_or(i32::MAX);
+            data.extend(self.likeliest.iter().map(|&(index, logit)| candidate((id(index), logit))));
+        } else {
+            data.extend((0_i32..).zip(logits.iter().copied()).map(candidate));
+        }
+    }
 }
 
 /// The id of the largest logit, the first one on a tie.
 fn greedy(logits: &[f32]) -> Result<u32, EngineError> {
-    let mut best: Option<(u32, f32)> = None;
-    for (id, &logit) in (0_u32..).zip(logits) {
-        if logit.is_finite() && best.is_none_or(|(_, top)| logit > top) {
-            best = Some((id, logit));
-        }
-    }
-    best.map(|(id, _)| id).ok_or_else(|| EngineError::Internal("the model returned no finite logit".to_owned()))
+    let best = top::argmax(logits).and_then(|index| u32::try_from(index).ok());
+    best.ok_or_else(|| EngineError::Internal("the model returned no finite logit".to_owned()))
 }
 
 /// The standard library seeds every `RandomState` from the operating system; its first hash is as random as a sampling
@@ -176,6 +195,33 @@ mod tests {
         let options = Sampling { temperature: 2.0, top_k: 1, seed: Some(3), ..Sampling::default() };
         let mut sampler = Sampler::new(&options, &[], None);
         assert!((0..10).all(|_| sampler.choose(&[0.0, 1.0, 5.0, 4.9]).unwrap() == 2));
+    }
+
+    #[test]
+    fn the_likeliest_tokens_found_here_are_drawn_as_llama_cpp_draws_from_all() {
+        for (top_k, temperature) in [(1, 1.0), (5, 0.7), (40, 0.8), (40, 3.0), (100, 1.5)] {
+            let options = Sampling { temperature, top_k, seed: Some(9), ..Sampling::default() };
+            let mut ours = Sampler::new(&options, &[], None);
+            let mut theirs = Sampler::new(&options, &[], None);
+            theirs.chain.as_mut().unwrap().top_k = 0;
+            for step in 0..200_u64 {
+                // All different, in an order that changes with each step.
+                let logits: Vec<f32> =
+                    (0..1009_u64).map(|id| ((id * 31 + step * 17) * 263 % 1009) as f32 / 80.0).collect();
+                assert_eq!(ours.choose(&logits).unwrap(), theirs.choose(&logits).unwrap(), "TOPK {top_k}, step {step}");
+                assert_eq!(theirs.chain.as_ref().unwrap().likeliest.len(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn when_fewer_tokens_than_topk_are_allowed_they_are_drawn() {
+        let mut logits = vec![f32::NEG_INFINITY; 1000];
+        (logits[7], logits[8]) = (1.0, 1.0);
+        let mut sampler = Sampler::new(&sampling(1.0, 1), &[], None);
+        assert!((0..20).all(|_| [7, 8].contains(&sampler.choose(&logits).unwrap())));
+        logits.fill(f32::NEG_INFINITY);
+        assert_eq!(sampler.choose(&logits).unwrap_err().code(), "INTERNAL");
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Fake {
             constraint: None,
             ticket: ticket.clone(),
             arrived: Instant::now(),
+            ready: Instant::now(),
             permit: self.pool.permit(100).unwrap(),
             done: Box::new(move |result| done.send(result).unwrap()),
         };
@@ -233,6 +234,7 @@ fn a_request_cancelled_in_the_queue_is_answered_without_decoding() {
         constraint: None,
         ticket,
         arrived: Instant::now(),
+        ready: Instant::now(),
         permit: fake.pool.permit(100).unwrap(),
         done: Box::new(move |result| done.send(result).unwrap()),
     };
@@ -300,6 +302,7 @@ fn generate(served: &Served, prompt: Vec<u32>, options: GenerateOptions) -> Answ
         constraint: None,
         ticket: Ticket::default(),
         arrived: Instant::now(),
+        ready: Instant::now(),
         permit: served.permit(100).unwrap(),
         done: Box::new(move |result| done.send(result).unwrap()),
     });

@@ -28,6 +28,7 @@ pub mod ranking;
 pub mod sched;
 pub mod stop;
 pub mod token_blob;
+pub mod top;
 pub mod utf8;
 pub mod vector;
 pub mod version;

@@ -88,6 +88,7 @@ fn stats_are_a_map_in_resp3() {
         "completion_tokens",
         "drafted_tokens",
         "accepted_tokens",
+        "prepare_us",
         "queue_us",
         "prefill_us",
         "decode_us",
@@ -99,8 +100,8 @@ fn stats_are_a_map_in_resp3() {
     assert_eq!(text(field(&stats, "model")), "chat");
     assert_eq!(int(field(&stats, "seed")), 7);
     // Each is rounded down by itself.
-    let parts = int(field(&stats, "queue_us")) + int(field(&stats, "prefill_us"));
-    assert!((0..=1).contains(&(int(field(&stats, "ttft_us")) - parts)), "{stats:?}");
+    let parts: i64 = ["prepare_us", "queue_us", "prefill_us"].map(|part| int(field(&stats, part))).iter().sum();
+    assert!((0..=2).contains(&(int(field(&stats, "ttft_us")) - parts)), "{stats:?}");
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn stats_are_a_flat_array_in_resp2() {
     let server = Server::with(&[CHAT]);
     let stats = stats(&mut server.client(), &[]);
     let Value::Array(flat) = &stats else { panic!("not an array: {stats:?}") };
-    assert_eq!(flat.len(), 26);
+    assert_eq!(flat.len(), 28);
     assert_eq!(text(&flat[0]), "text");
 }
 
