@@ -1,4 +1,4 @@
-//! Compiles the exception trampoline of `src/engine`, sets the link arguments of the module, and stamps version facts
+//! Compiles the C++ of `src/engine`, sets the link arguments of the module, and stamps version facts
 //! into it.
 
 use std::process::Command;
@@ -14,8 +14,11 @@ fn main() {
     }
 
     // Missing tools are reported by the build script of redis-infer-toolcheck, which runs before anything else.
-    println!("cargo:rerun-if-changed=src/engine/trampoline.cpp");
-    cc::Build::new().cpp(true).std("c++17").file("src/engine/trampoline.cpp").compile("infer_trampoline");
+    let sources = ["src/engine/trampoline.cpp", "src/engine/team.cpp"];
+    for path in sources.iter().chain(&["src/engine/catching.h"]) {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    cc::Build::new().cpp(true).std("c++20").files(sources).compile("infer_trampoline");
 
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // Threads of libgomp and thread-local destructors live in the library: it must stay mapped after MODULE UNLOAD.

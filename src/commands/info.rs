@@ -52,7 +52,7 @@ fn models(writer: &mut Writer, engine: &Engine) {
                 ("state", "ready".to_owned()),
                 ("type", served.model.purpose.name().to_owned()),
                 ("workers", served.layout.workers.to_string()),
-                ("threads", served.layout.threads.to_string()),
+                ("threads", served.threads().to_string()),
                 ("context", served.context.to_string()),
                 ("requests", served.requests().to_string()),
                 ("weights_bytes", served.memory().weights.to_string()),
@@ -63,6 +63,10 @@ fn models(writer: &mut Writer, engine: &Engine) {
         };
         writer.parts(&format!("model{i}"), &parts);
     }
+    let (cpus, allowed) = engine.cpus();
+    writer.section(c"cpus");
+    writer.number(c"cpus", cpus.into());
+    writer.number(c"threads_allowed", allowed.into());
     writer.section(c"queue");
     writer.number(c"requests", ready().map(|served| served.requests() as u64).sum());
     writer.number(c"waiting", ready().map(|served| served.waiting() as u64).sum());
@@ -87,6 +91,9 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"cancelled", &metrics.cancelled),
         (c"errors", &metrics.errors),
         (c"missing_chunks", &metrics.missing_chunks),
+        (c"passes", &metrics.passes),
+        (c"wide_passes", &metrics.wide_passes),
+        (c"crowded_passes", &metrics.crowded_passes),
     ] {
         writer.number(name, counter.get());
     }

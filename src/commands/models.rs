@@ -81,7 +81,9 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
         ("train_context", Value::from(facts.train_context)),
         ("context", Value::from(served.context)),
         ("workers", Value::from(served.layout.workers)),
-        ("threads", Value::from(served.layout.threads)),
+        ("threads", Value::from(served.threads())),
+        ("threads_option", Value::from(served.layout.threads.map_or("AUTO".to_owned(), |threads| threads.to_string()))),
+        ("latest_threads", Value::from(served.latest_threads())),
         ("vocabulary", Value::from(facts.vocabulary)),
         ("tokenizer", Value::from(facts.tokenizer.as_str())),
     ];

@@ -33,8 +33,6 @@ pub(super) struct ContextSpec {
     pub batch: u32,
     /// Rows of logits of one decode call, at most; for other outputs without meaning.
     pub logits: u32,
-    /// Threads that compute.
-    pub threads: u32,
     /// Type of keys and values in the cache.
     pub kv_type: KvType,
     /// What a decode call gives.
@@ -68,11 +66,21 @@ pub(super) struct AbortSwitch {
     pub stop: Stop,
     /// Cancel flags of the requests in the running batch.
     pub requests: Mutex<Vec<Arc<AtomicBool>>>,
+    /// When the running batch is to end in any case.
+    pub deadline: Mutex<Option<Instant>>,
 }
 
 impl AbortSwitch {
+    fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
     fn thrown(&self) -> bool {
         if self.stop.reason().is_some() {
+            return true;
+        }
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return true;
         }
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +130,8 @@ pub(super) struct Context {
     /// Keeps the weights alive for as long as `ptr`.
     model: Arc<Model>,
     share: Share,
+    /// Threads that llama.cpp is set to.
+    threads: u32,
     /// An assertion has failed in the middle of a decode call; nobody knows what is left.
     broken: Option<EngineError>,
     /// Where the sequence of each token of a batch stands; kept for its memory, without meaning between calls.
@@ -168,7 +178,7 @@ impl Context {
             unsafe { adapter.apply(ptr) };
         }
         model.note_buffers(llama_log::take_sizes());
-        Ok(Self { ptr, abort, spec, model, share, broken: None, sequence_ptrs: Vec::new() })
+        Ok(Self { ptr, abort, spec, model, share, threads: 1, broken: None, sequence_ptrs: Vec::new() })
     }
 
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
@@ -203,6 +213,37 @@ impl Context {
     /// # Errors
     /// `INTERNAL` when the batch breaks a bound or llama.cpp refuses it; `NOMODEL` when the model's file has changed.
     pub(super) fn decode(&mut self, batch: &mut Batch) -> Result<Decoded, EngineError> {
+        self.pass(batch, None)
+    }
+
+    /// As [`Context::decode`] with `threads` threads, ended early at `deadline`; also tells how many threads it got.
+    pub(super) fn decode_until(
+        &mut self,
+        deadline: Instant,
+        threads: u32,
+        batch: &mut Batch,
+    ) -> Result<(Decoded, u32), EngineError> {
+        self.abort.set_deadline(Some(deadline));
+        let decoded = self.pass(batch, Some(threads));
+        self.abort.set_deadline(None);
+        decoded.map(|decoded| (decoded, self.threads))
+    }
+
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// The fingerprint of the model.
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.model.facts.fingerprint
+    }
+
+    /// Says that there is nothing to decode for now, so that others may have the CPUs.
+    pub(super) fn rest(&mut self) {
+        self.share.rest();
+    }
+
+    fn pass(&mut self, batch: &mut Batch, most_threads: Option<u32>) -> Result<Decoded, EngineError> {
         let count = batch.len();
         let capacity = self.spec.batch as usize;
         let sequences_ok = batch.sequences.iter().all(|&s| u32::try_from(s).is_ok_and(|s| s < self.spec.sequences));
@@ -223,21 +264,34 @@ impl Context {
             seq_id: self.sequence_ptrs.as_mut_ptr(),
             logits: batch.outputs.as_mut_ptr(),
         };
-        let _turn = self.share.take();
+        let turn = match most_threads {
+            None => self.share.take(count),
+            Some(most) => self.share.take_at_most(most),
+        };
         self.model.check_files()?;
         if let Some(error) = &self.broken {
             return Err(error.clone());
+        }
+        if self.threads != turn.threads() {
+            self.threads = turn.threads();
+            let threads = self.threads.cast_signed();
+            // SAFETY: the context is live and not in use; the numbers are for the next decode call.
+            unsafe { sys::llama_set_n_threads(self.ptr.as_ptr(), threads, threads) };
         }
         let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.
         let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) };
+        let (took, lost) = (begun.elapsed(), trampoline::take_lost_time());
         llama_log::set_quiet(false);
         if let Err(error @ EngineError::Assertion(_)) = &status {
             self.broken = Some(error.clone());
         }
         match status? {
-            0 => Ok(Decoded::Done(begun.elapsed())),
+            0 => {
+                turn.learn(took, lost);
+                Ok(Decoded::Done(took))
+            }
             2 => Ok(Decoded::Aborted),
             _ if self.abort.thrown() => Ok(Decoded::Aborted),
             status => Err(EngineError::Internal(format!("llama_decode returned {status} for {count} tokens"))),
@@ -366,9 +420,9 @@ extern "C" fn on_abort_check(switch: *mut c_void) -> bool {
 fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_params {
     // SAFETY: returns a plain struct.
     let mut params = unsafe { sys::llama_context_default_params() };
-    let threads = i32::try_from(spec.threads).unwrap_or(1);
-    params.n_threads = threads;
-    params.n_threads_batch = threads;
+    // Set anew for each pass.
+    params.n_threads = 1;
+    params.n_threads_batch = 1;
     params.n_batch = spec.batch;
     params.n_seq_max = spec.sequences;
     params.abort_callback = Some(on_abort_check);

@@ -19,6 +19,9 @@ pub(super) trait Decoder: Send {
         requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
     ) -> Result<Decoded, EngineError>;
 
+    /// Says that there is nothing to decode for now.
+    fn rest(&mut self) {}
+
     /// Logits for output `output` (of [`PlanEntry::outputs`](crate::logic::sched::PlanEntry::outputs)) of entry `entry` of
     /// the last plan.
     fn logits(&mut self, entry: usize, output: usize) -> Result<&[f32], EngineError>;
@@ -99,6 +102,10 @@ impl Decoder for LlamaDecoder {
             running.extend(requests);
         }
         self.context.decode(&mut self.batch)
+    }
+
+    fn rest(&mut self) {
+        self.context.rest();
     }
 
     fn logits(&mut self, entry: usize, output: usize) -> Result<&[f32], EngineError> {

@@ -64,6 +64,7 @@ impl Embedder {
     pub(super) fn run(mut self, inbox: &Inbox<EmbedJob>) {
         loop {
             if self.requests.is_empty() {
+                self.context.rest();
                 let Next::Job(job) = inbox.wait() else { return };
                 self.take(job);
             }

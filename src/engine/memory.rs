@@ -256,7 +256,7 @@ mod tests {
             set(&format!("x.{key}"), Value::U32(u32::MAX));
         }
         let options = LoadOptions::new("m", "p");
-        let layout = Layout { workers: 256, threads: 1 };
+        let layout = Layout { workers: 256, threads: None };
         assert_eq!(estimate_model(&header, Purpose::Generation, &options, layout).total(), u64::MAX);
     }
 }

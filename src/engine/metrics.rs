@@ -73,6 +73,12 @@ pub struct Metrics {
     pub errors: Counter,
     /// Chunks that were found but not used, because their tokens were gone. Counted by the commands.
     pub missing_chunks: Counter,
+    /// Forward passes begun.
+    pub passes: Counter,
+    /// Those of them with more than one thread.
+    pub wide_passes: Counter,
+    /// Those of them after which others have fewer threads, because other processes had the CPUs.
+    pub crowded_passes: Counter,
     times: Mutex<Times>,
     /// What [`Metrics::latencies`] last returned.
     seen: Mutex<Latencies>,

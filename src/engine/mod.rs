@@ -8,6 +8,7 @@
 //! | `infer-emb-N` | WORKERS of each embedding model | one `llama_context` | its model's queue |
 //! | `infer-rank-N` | WORKERS of each reranking model | one `llama_context` | its model's queue |
 //! | `infer-desk-N` | 2 | nothing | texts to tokenize, prompts to assemble |
+//! | (named as their worker) | a worker's threads for one forward pass, less one | nothing | the next pass (`team.cpp`) |
 //! | `infer-load` | one per load or unload that runs | the model until it is ready | the file, or the workers to end |
 //!
 //! The weights (`Model`) are shared and never change; contexts are not shared. A request is plain owned data that
@@ -46,6 +47,7 @@ mod error;
 mod job;
 mod llama_log;
 mod mapped;
+mod measure;
 mod memory;
 mod metrics;
 mod model;

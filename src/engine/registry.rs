@@ -60,9 +60,10 @@ impl Engine {
     #[must_use]
     pub fn new(settings: EngineSettings) -> Arc<Self> {
         memory::share_freed_memory(settings.cpus);
+        let metrics = Arc::default();
         Arc::new(Self {
-            metrics: Arc::default(),
-            budget: Budget::new(settings.cpus),
+            budget: Budget::new(settings.cpus, &metrics),
+            metrics,
             memory: Arc::default(),
             models: Mutex::default(),
             desk: Desk::new(settings.manners),
@@ -187,6 +188,13 @@ impl Engine {
         self.memory.reserved()
     }
 
+    /// CPUs that all forward passes together may use, and the threads that one may have now: fewer while other processes
+    /// use the CPUs.
+    #[must_use]
+    pub fn cpus(&self) -> (u32, u32) {
+        (self.budget.cpus(), self.budget.allowed())
+    }
+
     /// The names of the models that answer to `*`, one for each purpose that there is a model for.
     #[must_use]
     pub fn defaults(&self) -> Vec<String> {
@@ -286,12 +294,12 @@ impl Arrival {
             }
             (Ok(served), None) => {
                 log::info!(
-                    "model '{}' is ready for {} after {} ms: {} x {} threads, {} tokens per request",
+                    "model '{}' is ready for {} after {} ms: {} workers, {} threads, {} tokens per request",
                     options.name,
                     served.model.purpose.name(),
                     begun.elapsed().as_millis(),
                     served.layout.workers,
-                    served.layout.threads,
+                    served.threads(),
                     served.context
                 );
                 models.admit(&options.name, Arc::new(served));

@@ -1,15 +1,16 @@
 //! A model in service: weights, queue, worker threads, and the checks a request passes before it is queued.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, PassThreads, Share, Threads};
 use super::constraint::{Constraint, Constraints};
-use super::context::{AbortSwitch, Context, ContextSpec, Output};
+use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{EmbedJob, GenerateJob, Permit, RerankJob};
+use super::measure::measure_threads;
 use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
 use super::model::{Model, Purpose, Special};
@@ -20,8 +21,9 @@ use super::worker::Worker;
 use crate::logic::limits;
 use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling, Speculation};
 
-/// Tokens of one decode call when nobody else is generating.
-const PREFILL_BATCH: u32 = 512;
+/// Tokens of one decode call when nobody else is generating. With AUTO threads a pass takes all CPUs, and whoever comes
+/// meanwhile waits for its end.
+const PREFILL_BATCH: u32 = UBATCH;
 /// Tokens of one forward pass of an embedding or reranking model, when its own limit is larger.
 const EMBED_BATCH: u32 = 2048;
 
@@ -33,30 +35,27 @@ const DRAIN_CHECK: Duration = Duration::from_millis(5);
 pub struct Layout {
     /// Worker threads, each with its own context.
     pub workers: u32,
-    /// Compute threads of one worker.
-    pub threads: u32,
+    /// Compute threads of one forward pass; `None` for as many as help and are free, pass by pass.
+    pub threads: Option<u32>,
 }
 
 impl Layout {
-    /// Fills in what was left to AUTO so that WORKERS x THREADS stays within `cpus`.
+    /// Fills in the number of workers if it was left to AUTO, so that WORKERS x THREADS stays within `cpus`.
     ///
-    /// AUTO is two workers that share the CPUs: threads of one context meet at spin barriers, so two contexts give more
-    /// than one wide one, and a busy neighbour slows only half of the work.
+    /// AUTO is two workers: two contexts side by side give more than one with as many threads, because threads of one
+    /// context wait for each other. More than two would take memory for a cache each, and with AUTO threads two use
+    /// all CPUs.
     ///
     /// # Errors
     /// When what was asked for needs more than `cpus` threads.
     pub fn choose(workers: Option<u32>, threads: Option<u32>, cpus: u32) -> Result<Self, EngineError> {
         let cpus = cpus.max(1);
-        let layout = match (workers, threads) {
-            (Some(workers), Some(threads)) => Self { workers, threads },
-            (Some(workers), None) => Self { workers, threads: (cpus / workers.max(1)).max(1) },
-            (None, Some(threads)) => Self { workers: (cpus / threads.max(1)).clamp(1, 2), threads },
-            (None, None) => Self { workers: cpus.min(2), threads: (cpus / 2).max(1) },
-        };
-        if layout.workers * layout.threads > cpus {
+        let of_each = threads.unwrap_or(1).max(1);
+        let layout = Self { workers: workers.unwrap_or((cpus / of_each).clamp(1, 2)), threads };
+        if layout.workers * of_each > cpus {
             return Err(EngineError::LoadFailed(format!(
-                "WORKERS {} x THREADS {} is more than the {cpus} CPUs of this machine",
-                layout.workers, layout.threads
+                "WORKERS {} x THREADS {of_each} is more than the {cpus} CPUs of this machine",
+                layout.workers
             )));
         }
         Ok(layout)
@@ -70,8 +69,10 @@ pub struct Served {
     pub model: Arc<Model>,
     /// How it was loaded.
     pub options: LoadOptions,
-    /// Threads in use.
+    /// Workers, and threads as they were asked for.
     pub layout: Layout,
+    pass_threads: Arc<PassThreads>,
+    budget: Arc<Budget>,
     /// Tokens one request may use: prompt and answer for generation, one text for embedding, one pair for reranking.
     pub context: u32,
     workers: Workers,
@@ -128,7 +129,9 @@ impl Served {
             manners: host.manners,
             stop: stop.clone(),
         };
-        let share = |urgent| Share::new(host.budget, layout.threads, urgent);
+        let pass_threads = PassThreads::new();
+        let threads = layout.threads.map_or(Threads::Auto, Threads::Fixed);
+        let share = |urgent| Share::new(host.budget, threads, urgent, &pass_threads);
         let context = context_of(&options, model.purpose, trained);
         let workers = match model.purpose {
             Purpose::Generation => {
@@ -148,6 +151,8 @@ impl Served {
             model,
             options,
             layout,
+            pass_threads,
+            budget: Arc::clone(host.budget),
             context,
             workers,
             stop,
@@ -167,6 +172,18 @@ impl Served {
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
         self.model.memory()
+    }
+
+    /// Threads that compute the next token of an answer while nobody else has work: THREADS, or what was measured.
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        self.layout.threads.unwrap_or_else(|| self.pass_threads.useful(self.budget.cpus()))
+    }
+
+    /// Threads of the latest forward pass, 0 before the first.
+    #[must_use]
+    pub fn latest_threads(&self) -> u32 {
+        self.pass_threads.latest()
     }
 
     /// Compiles the form that an answer must have. Not for the main thread.
@@ -401,14 +418,16 @@ fn generate_pool(
         sequences: slots,
         batch: PREFILL_BATCH.max(slots),
         logits: options.logit_rows(),
-        threads: share.threads(),
         kv_type: options.cache_type(),
         output: Output::Logits,
     };
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), spec.stop.clone());
+    let one_at_a_time = Mutex::new(());
     let make = move || {
+        // One measures how many threads are useful, undisturbed by the others.
+        let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let abort = abort_switch(&stop);
-        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;
+        let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.another())?;
         if !made.remembers() {
             return Err(EngineError::LoadFailed(format!(
                 "architecture '{}' does not generate token by token; try TYPE EMBED",
@@ -421,6 +440,7 @@ fn generate_pool(
                 made.sequence_capacity()
             )));
         }
+        measure_threads(&mut made)?;
         Ok(LlamaDecoder::new(made, abort))
     };
     let serve = move |decoder, inbox| {
@@ -444,14 +464,13 @@ fn embed_pool(
         // decoder).
         batch: context.next_multiple_of(embedder::SEQUENCES),
         logits: 0,
-        threads: share.threads(),
         kv_type: KvType::F16,
         output,
     };
     let (model, stop) = (Arc::clone(model), spec.stop.clone());
     let make = move || {
         let abort = abort_switch(&stop);
-        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.clone())?;
+        let made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.another())?;
         if !made.pools() {
             return Err(EngineError::LoadFailed(format!(
                 "model '{}' names no pooling that makes a vector (a reranker makes a score); give POOLING MEAN, CLS or LAST",
@@ -469,9 +488,11 @@ mod tests {
 
     #[test]
     fn auto_never_uses_more_threads_than_cpus() {
-        for cpus in 1..=64 {
-            let layout = Layout::choose(None, None, cpus).unwrap();
-            assert!(layout.workers * layout.threads <= cpus, "{layout:?} on {cpus}");
+        for cpus in 1_u32..=64 {
+            for threads in [None, Some(1), Some(cpus.div_ceil(2)), Some(cpus)] {
+                let layout = Layout::choose(None, threads, cpus).unwrap();
+                assert!(layout.workers * threads.unwrap_or(1) <= cpus, "{layout:?} on {cpus}");
+            }
         }
     }
 

@@ -10,6 +10,8 @@
 #include <exception>
 #include <stdexcept>
 
+#include "catching.h"
+
 struct llama_context;
 struct llama_vocab;
 
@@ -34,11 +36,10 @@ typedef void (*ggml_abort_callback_t)(const char * message);
 ggml_abort_callback_t ggml_set_abort_callback(ggml_abort_callback_t callback);
 }
 
-namespace {
-
-// Whether somebody up the stack of this thread catches exceptions, and whether an assertion has failed since.
 thread_local bool catching = false;
 thread_local bool failed = false;
+
+namespace {
 
 // `message` is "path of a source file:line: what failed".
 void on_abort(const char * message) {
@@ -95,6 +96,9 @@ bool infer_end_catching() {
     return failed;
 }
 
+int32_t infer_try_run(void (*work)(void *), void * data, uint8_t * threw, char * error, size_t capacity) {
+    return caught([&] { work(data); return 0; }, threw, error, capacity);
+}
 
 int32_t infer_try_decode(llama_context * ctx, const llama_batch * batch, uint8_t * threw, char * error, size_t capacity) {
     return caught([&] { return llama_decode(ctx, *batch); }, threw, error, capacity);

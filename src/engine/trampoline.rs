@@ -1,9 +1,10 @@
 //! Calls into llama.cpp that can throw, made through the C++ try/catch of `trampoline.cpp`. Its failed assertions, which
-//! would end the process, are exceptions as well there: damaged files are the usual reason. Not covered are assertions on
-//! threads of llama.cpp's own (`THREADS` above 1) and whatever reads memory that is not there.
+//! would end the process, are exceptions as well there, on all threads of a pass (`team.cpp`): damaged files are the usual
+//! reason. Not covered is whatever reads memory that is not there.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::{offset_of, size_of};
+use std::time::Duration;
 
 use llama_cpp_sys_2::{llama_batch, llama_context, llama_vocab};
 
@@ -24,6 +25,7 @@ unsafe extern "C" {
     fn infer_catch_aborts();
     fn infer_begin_catching();
     fn infer_end_catching() -> bool;
+    fn infer_take_lost_ns() -> u64;
     fn infer_try_decode(
         ctx: *mut llama_context,
         batch: *const llama_batch,
@@ -107,6 +109,13 @@ pub(super) unsafe fn decode(ctx: *mut llama_context, batch: &llama_batch) -> Res
     report.check("llama_decode", status)
 }
 
+/// How long threads of the passes that this thread has run since the last call were ready to run and had no CPU; of each
+/// pass the thread that waited longest.
+pub(super) fn take_lost_time() -> Duration {
+    // SAFETY: reads and resets a variable of this thread.
+    Duration::from_nanos(unsafe { infer_take_lost_ns() })
+}
+
 /// `llama_tokenize` into `tokens`: the count, or minus the count needed.
 ///
 /// # Safety
@@ -167,4 +176,130 @@ pub(super) unsafe fn token_to_piece(
         )
     };
     report.check("llama_token_to_piece", written)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    unsafe extern "C-unwind" {
+        fn infer_try_run(
+            work: extern "C-unwind" fn(*mut c_void),
+            data: *mut c_void,
+            threw: *mut u8,
+            error: *mut c_char,
+            capacity: usize,
+        ) -> i32;
+        fn GOMP_parallel(work: extern "C-unwind" fn(*mut c_void), data: *mut c_void, threads: u32, flags: u32);
+        fn GOMP_barrier();
+        fn GOMP_single_start() -> bool;
+        fn omp_get_thread_num() -> i32;
+        fn omp_get_num_threads() -> i32;
+        fn ggml_abort(file: *const c_char, line: c_int, format: *const c_char, ...);
+    }
+
+    const THREADS: u32 = 4;
+    const ROUNDS: u32 = 2000;
+
+    /// What the threads of a pass do in these tests.
+    #[derive(Default)]
+    struct Pass {
+        /// Sums of the rounds, which every thread reads between two barriers.
+        sums: [AtomicU32; 2],
+        wrong: AtomicU32,
+        seen: Mutex<Vec<i32>>,
+        first: AtomicU32,
+        /// The thread that fails in the middle.
+        fails: Option<i32>,
+    }
+
+    /// Runs `pass` as ggml would, `work` being what OpenMP makes of a parallel region.
+    fn run(pass: &mut Pass) -> Result<i32, EngineError> {
+        extern "C-unwind" fn begin(pass: *mut c_void) {
+            // SAFETY: `work` takes what it is given here, on several threads, for as long as this call lasts.
+            unsafe { GOMP_parallel(work, pass, THREADS, 0) };
+        }
+        let mut report = Report::new();
+        let (threw, text) = (&raw mut report.threw, report.text.as_mut_ptr());
+        // SAFETY: `pass` and `report` outlive the call.
+        let status = unsafe { infer_try_run(begin, std::ptr::from_mut(pass).cast(), threw, text, report.text.len()) };
+        report.check("the pass", status)
+    }
+
+    extern "C-unwind" fn work(pass: *mut c_void) {
+        // SAFETY: `run` gives a live `Pass`, which is `Sync` and only read.
+        let pass = unsafe { &*pass.cast::<Pass>() };
+        // SAFETY: no arguments, no effect.
+        let thread = unsafe { omp_get_thread_num() };
+        // SAFETY: as above.
+        let threads = unsafe { omp_get_num_threads() };
+        pass.seen.lock().unwrap().push(thread);
+        assert_eq!(threads.cast_unsigned(), THREADS);
+        // SAFETY: every thread of the pass gets here.
+        if unsafe { GOMP_single_start() } {
+            pass.first.fetch_add(1, Ordering::Relaxed);
+        }
+        for round in 0..ROUNDS {
+            // SAFETY: every thread of the pass gets here.
+            unsafe { GOMP_barrier() };
+            let sum = &pass.sums[(round % 2) as usize];
+            sum.fetch_add(1, Ordering::Relaxed);
+            if pass.fails == Some(thread) && round == ROUNDS / 2 {
+                // SAFETY: constant strings, and a format without arguments.
+                unsafe { ggml_abort(c"x/llama.cpp/test.c".as_ptr(), 7, c"on purpose".as_ptr()) };
+            }
+            // SAFETY: every thread of the pass gets here.
+            unsafe { GOMP_barrier() };
+            if sum.load(Ordering::Relaxed) != (round / 2 + 1) * THREADS {
+                pass.wrong.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn all_threads_of_a_pass_have_done_a_step_before_the_next_one_begins() {
+        for _ in 0..5 {
+            let mut pass = Pass::default();
+            assert_eq!(run(&mut pass).unwrap(), 0);
+            let mut seen = pass.seen.lock().unwrap().clone();
+            seen.sort_unstable();
+            assert_eq!((seen, pass.wrong.into_inner(), pass.first.into_inner()), (vec![0, 1, 2, 3], 0, 1));
+        }
+    }
+
+    #[test]
+    fn a_failed_assertion_on_any_thread_of_a_pass_ends_the_pass_and_nothing_else() {
+        catch_aborts();
+        for thread in [0, 1, 3, 2] {
+            let error = run(&mut Pass { fails: Some(thread), ..Pass::default() }).unwrap_err();
+            assert!(matches!(error, EngineError::Assertion(_)), "{error:?}");
+            assert!(error.to_string().contains("on purpose"), "{error}");
+            assert_eq!(run(&mut Pass::default()).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn threads_of_a_pass_end_with_the_thread_that_began_it() {
+        let threads = || {
+            std::fs::read_dir("/proc/self/task").map_or(0, |tasks| {
+                let of_test = |task: &std::fs::DirEntry| {
+                    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "team-test")
+                };
+                tasks.flatten().filter(of_test).count()
+            })
+        };
+        let body = move || {
+            run(&mut Pass::default()).unwrap();
+            threads()
+        };
+        let thread = std::thread::Builder::new().name("team-test".to_owned()).spawn(body).unwrap();
+        if cfg!(target_os = "linux") {
+            assert_eq!(thread.join().unwrap(), THREADS as usize);
+        }
+        assert_eq!(threads(), 0);
+    }
 }

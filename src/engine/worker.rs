@@ -116,7 +116,12 @@ impl<D: Decoder> Worker<D> {
     /// Takes requests while slots are free. Waits only when there is nothing else to do.
     fn admit(&mut self) {
         while !self.closed && self.scheduler.free_slots() > 0 {
-            let next = if self.is_idle() { self.inbox.wait() } else { self.inbox.poll() };
+            let next = if self.is_idle() {
+                self.decoder.rest();
+                self.inbox.wait()
+            } else {
+                self.inbox.poll()
+            };
             match (next, self.inbox.stopping()) {
                 (Next::Job(job), Some(reason)) => fail(job, EngineError::Cancelled(reason)),
                 (Next::Job(job), None) if job.ticket.is_cancelled() => {

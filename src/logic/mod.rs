@@ -9,6 +9,7 @@ pub mod args;
 pub mod attributes;
 pub mod chunk;
 pub mod cpu_list;
+pub mod crowd;
 pub mod draft;
 pub mod gbnf;
 pub mod hangul;

@@ -66,6 +66,7 @@ mod startup;
 mod statistics;
 mod stopping;
 mod storm;
+mod threads;
 mod tokens;
 mod unload_early;
 
