@@ -65,7 +65,7 @@ impl Embedder {
         loop {
             if self.requests.is_empty() {
                 self.context.rest();
-                let Next::Job(job) = inbox.wait() else { return };
+                let Next::Job(job) = inbox.wait(Vec::new()) else { return };
                 self.take(job);
             }
             while self.requests.len() < REQUESTS

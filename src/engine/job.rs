@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::constraint::Constraint;
 use super::error::EngineError;
+use super::queue::Job;
 use crate::logic::logprobs::TokenLogprobs;
 use crate::logic::options::GenerateOptions;
 
@@ -128,6 +129,12 @@ impl GenerateJob {
     }
 }
 
+impl Job for GenerateJob {
+    fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+}
+
 impl std::fmt::Debug for GenerateJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the prompt: it is user data.
@@ -216,6 +223,13 @@ impl EmbedJob {
     pub(super) fn answer(self, result: Result<Vec<Vec<f32>>, EngineError>) {
         drop(self.permit);
         (self.done)(result);
+    }
+}
+
+impl Job for EmbedJob {
+    /// Nothing of a text is kept.
+    fn prompt(&self) -> &[u32] {
+        &[]
     }
 }
 

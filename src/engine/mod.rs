@@ -27,7 +27,7 @@
 //!   workers answer what they hold and what is queued, and end. When the server stops, threads that take longer than the
 //!   deadline are left behind.
 //! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as
-//!   there are idle workers.
+//!   there are idle workers. Which idle one takes which job is worked out by each of them in the same way (`queue`).
 //!
 //! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
@@ -52,6 +52,7 @@ mod memory;
 mod metrics;
 mod model;
 mod pool;
+mod queue;
 mod registry;
 mod reranker;
 mod sampler;

@@ -1,6 +1,6 @@
 //! A model's queue and its worker threads.
 //!
-//! The channel itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is
+//! The queue itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is
 //! blocked, so a full queue is an answer and never a wait on Redis' main thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,65 +8,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::unbounded;
 
 use super::error::EngineError;
 use super::job::Permit;
+pub(super) use super::queue::Next;
+use super::queue::{Job, Queue};
 use super::stop::Stop;
 use super::threads::{self, Manners};
 
 /// The worker's end of a pool.
 #[derive(Debug)]
 pub(super) struct Inbox<J> {
-    jobs: Receiver<J>,
+    queue: Arc<Queue<J>>,
+    worker: usize,
     shared: Arc<Shared>,
-}
-
-impl<J> Clone for Inbox<J> {
-    fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), shared: Arc::clone(&self.shared) }
-    }
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Workers that wait for a job. A busy worker leaves them theirs.
-    idle: AtomicUsize,
     stop: Stop,
     taken: Arc<AtomicUsize>,
     panic_next: AtomicBool,
 }
 
-/// What a worker gets when it asks for work.
-#[derive(Debug)]
-pub(super) enum Next<J> {
-    /// A job.
-    Job(J),
-    /// Nothing now.
-    Nothing,
-    /// Nothing any more: the pool is closed and drained.
-    Closed,
-}
-
-impl<J> Inbox<J> {
-    /// Waits for a job.
-    pub(super) fn wait(&self) -> Next<J> {
-        self.shared.idle.fetch_add(1, Ordering::AcqRel);
-        let job = self.jobs.recv();
-        self.shared.idle.fetch_sub(1, Ordering::AcqRel);
-        job.map_or(Next::Closed, Next::Job)
+impl<J: Job> Inbox<J> {
+    /// Waits for a job for a worker whose slots hold these tokens.
+    pub(super) fn wait(&self, held: Vec<Vec<u32>>) -> Next<J> {
+        self.queue.wait(self.worker, held)
     }
 
     /// A job if there are more than the idle workers will take.
     pub(super) fn poll(&self) -> Next<J> {
-        if self.jobs.len() <= self.shared.idle.load(Ordering::Acquire) && !self.jobs.is_empty() {
-            return Next::Nothing;
-        }
-        match self.jobs.try_recv() {
-            Ok(job) => Next::Job(job),
-            Err(TryRecvError::Empty) => Next::Nothing,
-            Err(TryRecvError::Disconnected) => Next::Closed,
-        }
+        self.queue.poll()
     }
 
     /// Why all work must end now, if it must.
@@ -87,7 +61,7 @@ impl<J> Inbox<J> {
 #[derive(Debug)]
 pub(super) struct Pool<J> {
     name: String,
-    jobs: Mutex<Option<Sender<J>>>,
+    queue: Arc<Queue<J>>,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Requests that run at once; the queue begins behind them.
@@ -111,7 +85,7 @@ pub(super) struct PoolSpec {
     pub stop: Stop,
 }
 
-impl<J: Send + 'static> Pool<J> {
+impl<J: Job> Pool<J> {
     /// Starts the threads. `make` builds a worker's state on its own thread (a context belongs to the thread that uses
     /// it); `serve` runs until the inbox closes.
     ///
@@ -122,12 +96,10 @@ impl<J: Send + 'static> Pool<J> {
         make: impl Fn() -> Result<W, EngineError> + Send + Sync + 'static,
         serve: impl Fn(W, Inbox<J>) + Send + Sync + 'static,
     ) -> Result<Self, EngineError> {
-        let (sender, jobs) = unbounded();
         let shared = Arc::new(Shared { stop: spec.stop, ..Shared::default() });
-        let inbox = Inbox { jobs, shared: Arc::clone(&shared) };
         let pool = Self {
             name: spec.model,
-            jobs: Mutex::new(Some(sender)),
+            queue: Arc::default(),
             shared,
             threads: Mutex::new(Vec::new()),
             running: (spec.workers * spec.per_worker) as usize,
@@ -135,7 +107,8 @@ impl<J: Send + 'static> Pool<J> {
         let work = Arc::new((make, serve));
         let (ready, started) = unbounded();
         for i in 0..spec.workers {
-            let (work, inbox, ready) = (Arc::clone(&work), inbox.clone(), ready.clone());
+            let inbox = Inbox { queue: Arc::clone(&pool.queue), worker: i as usize, shared: Arc::clone(&pool.shared) };
+            let (work, ready) = (Arc::clone(&work), ready.clone());
             let body = move || {
                 let made = work.0();
                 // Nobody listens any more when another worker has failed first; the thread then ends with the closed
@@ -186,15 +159,12 @@ impl<J: Send + 'static> Pool<J> {
 
     /// Queues a job, or gives it back when the pool is closed.
     pub(super) fn submit(&self, job: J) -> Result<(), J> {
-        match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(sender) => sender.send(job).map_err(|e| e.0),
-            None => Err(job),
-        }
+        self.queue.push(job)
     }
 
     /// Takes no more jobs; the workers finish what is queued and end.
     pub(super) fn close(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.close();
     }
 
     /// Waits for the workers of a closed pool.
@@ -206,5 +176,12 @@ impl<J: Send + 'static> Pool<J> {
     /// The test hook: the next step of a worker panics.
     pub(super) fn panic_next(&self) {
         self.shared.panic_next.store(true, Ordering::Release);
+    }
+}
+
+impl<J> Drop for Pool<J> {
+    /// Ends the workers of a pool that could not be started.
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }

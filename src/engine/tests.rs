@@ -199,8 +199,11 @@ fn an_answer_ends_before_a_stop_string_that_spans_tokens() {
 #[test]
 fn two_requests_share_decode_calls() {
     let fake = Fake::start(2, Fault::None);
+    // The first step waits for this, so that the first answer is not made when the second request comes.
+    let first_step = fake.steps.lock().unwrap();
     let (_, first) = fake.ask("a", max_tokens(20));
     let (_, second) = fake.ask("b", max_tokens(20));
+    drop(first_step);
     assert_eq!((answer(&first).completion_tokens, answer(&second).completion_tokens), (20, 20));
     let steps = fake.steps.lock().unwrap();
     assert!(steps.iter().any(|slots| slots.len() == 2), "no decode call served both: {steps:?}");

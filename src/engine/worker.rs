@@ -118,7 +118,7 @@ impl<D: Decoder> Worker<D> {
         while !self.closed && self.scheduler.free_slots() > 0 {
             let next = if self.is_idle() {
                 self.decoder.rest();
-                self.inbox.wait()
+                self.inbox.wait(self.scheduler.held())
             } else {
                 self.inbox.poll()
             };

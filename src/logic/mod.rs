@@ -6,6 +6,7 @@
 
 pub mod adjust;
 pub mod args;
+pub mod assign;
 pub mod attributes;
 pub mod chunk;
 pub mod cpu_list;

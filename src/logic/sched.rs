@@ -177,6 +177,12 @@ impl Scheduler {
         self.slots.iter().filter(|slot| slot.is_free()).count()
     }
 
+    /// The tokens that each slot holds.
+    #[must_use]
+    pub fn held(&self) -> Vec<Vec<u32>> {
+        self.slots.iter().map(|slot| slot.held.clone()).collect()
+    }
+
     /// Gives `prompt` a slot; none when all are taken, or for an empty prompt.
     ///
     /// The request begins when [`Self::next_start`] names it, at once or once another one has read what both share.

@@ -190,6 +190,42 @@ fn a_prompt_asked_again_is_not_read_again_and_answered_the_same() {
 }
 
 #[test]
+fn conversations_find_the_workers_that_have_read_them() {
+    let server = Server::start();
+    let mut client = server.client();
+    let path = CHAT.path().to_str().unwrap();
+    // One worker where there is one CPU.
+    client.ok(&cmd!["INFER.LOAD", "chat", path, "THREADS", 1, "PARALLEL", 1]);
+    let workers = int(field(&client.ok(&cmd!["INFER.MODEL", "chat"]), "workers"));
+    let mut prompts: Vec<String> = (0..workers).map(|person| format!("{person} ").repeat(40)).collect();
+    for turn in 0..6 {
+        // Not in the same order each time.
+        prompts.rotate_left(usize::from(turn % 3 == 0));
+        for prompt in &mut prompts {
+            let before = i64::try_from(prompt.len()).unwrap();
+            let stats = client.ok(&cmd![
+                "INFER.GENERATE",
+                "chat",
+                0,
+                "TEXT",
+                &*prompt,
+                "RAW",
+                "TEMP",
+                0,
+                "MAXTOKENS",
+                4,
+                "WITHSTATS"
+            ]);
+            if turn > 0 {
+                let cached = int(field(&stats, "cached_tokens"));
+                assert!(cached + 20 > before, "turn {turn}: {cached} of {before}");
+            }
+            prompt.push_str("and now what?");
+        }
+    }
+}
+
+#[test]
 fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let server = Server::with(&[CHAT]);
     let prompt = "x".repeat(2100);

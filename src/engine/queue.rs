@@ -1,0 +1,209 @@
+//! The requests that wait for one model, and the workers that wait for them.
+//!
+//! First come, first served. Which idle worker gets a request is decided in `logic::assign`; a busy one that has room takes
+//! what is left over, so that it never takes what an idle one could begin at once.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::logic::assign::{Idle, assign};
+
+/// A request, as far as the queue is concerned.
+pub(super) trait Job: Send + 'static {
+    /// Tokens that a worker may have read for an earlier request, in their order.
+    fn prompt(&self) -> &[u32];
+}
+
+/// What a worker gets when it asks for work.
+#[derive(Debug)]
+pub(super) enum Next<J> {
+    /// A job.
+    Job(J),
+    /// Nothing now.
+    Nothing,
+    /// Nothing any more: the queue is closed, and what is left in it is for others.
+    Closed,
+}
+
+/// Jobs of one model.
+#[derive(Debug)]
+pub(super) struct Queue<J> {
+    state: Mutex<State<J>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<J> {
+    jobs: VecDeque<J>,
+    closed: bool,
+    idle: Vec<Waiting>,
+    /// Counts what `Waiting::since` is about.
+    clock: u64,
+}
+
+/// A worker that waits for a job.
+#[derive(Debug)]
+struct Waiting {
+    worker: usize,
+    since: u64,
+    held: Vec<Vec<u32>>,
+}
+
+impl<J> Default for Queue<J> {
+    fn default() -> Self {
+        let state = State { jobs: VecDeque::new(), closed: false, idle: Vec::new(), clock: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<J: Job> Queue<J> {
+    /// Queues a job, or gives it back when the queue is closed.
+    pub(super) fn push(&self, job: J) -> Result<(), J> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(job);
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        // All of them: it may be for a certain one.
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for a job for `worker`, whose slots hold these tokens.
+    pub(super) fn wait(&self, worker: usize, held: Vec<Vec<u32>>) -> Next<J> {
+        let mut state = self.state();
+        state.clock += 1;
+        let since = state.clock;
+        state.idle.push(Waiting { worker, since, held });
+        loop {
+            let job = state.take_for(worker);
+            // What is left in a closed queue is for others.
+            if job.is_some() || state.closed {
+                state.idle.retain(|waiting| waiting.worker != worker);
+                return job.map_or(Next::Closed, Next::Job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A job if there are more than the idle workers will take.
+    pub(super) fn poll(&self) -> Next<J> {
+        let mut state = self.state();
+        let first = state.idle.len();
+        match state.jobs.remove(first) {
+            Some(job) => Next::Job(job),
+            None if state.closed => Next::Closed,
+            None => Next::Nothing,
+        }
+    }
+}
+
+impl<J> Queue<J> {
+    /// Takes no more jobs.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J: Job> State<J> {
+    /// The job that an idle worker is to have. Taking it does not change what the others are to have.
+    fn take_for(&mut self, worker: usize) -> Option<J> {
+        let idle =
+            self.idle.iter().map(|waiting| Idle { worker: waiting.worker, since: waiting.since, held: &waiting.held });
+        let place =
+            assign(self.jobs.iter().map(Job::prompt), idle.collect()).into_iter().position(|to| to == worker)?;
+        self.jobs.remove(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    impl Job for Vec<u32> {
+        fn prompt(&self) -> &[u32] {
+            self
+        }
+    }
+
+    fn taken<J>(next: Next<J>) -> Option<J> {
+        if let Next::Job(job) = next { Some(job) } else { None }
+    }
+
+    /// Has `worker` wait until it gets a job, which it tells.
+    fn waiting(queue: &Arc<Queue<Vec<u32>>>, worker: usize, held: Vec<Vec<u32>>) -> Receiver<Option<Vec<u32>>> {
+        let (tell, told) = channel();
+        let (queue, idle) = (Arc::clone(queue), Arc::clone(queue));
+        thread::spawn(move || tell.send(taken(queue.wait(worker, held))));
+        while !idle.state().idle.iter().any(|waiting| waiting.worker == worker) {
+            thread::yield_now();
+        }
+        told
+    }
+
+    #[test]
+    fn a_job_reaches_the_idle_worker_that_knows_its_beginning() {
+        let conversation: Vec<u32> = (0..100).collect();
+        for knowing in [0, 1] {
+            let queue = Arc::new(Queue::default());
+            let workers: Vec<_> = (0..2)
+                .map(|worker| {
+                    let held = if worker == knowing { conversation.clone() } else { Vec::new() };
+                    waiting(&queue, worker, vec![held])
+                })
+                .collect();
+            queue.push(conversation.clone()).unwrap();
+            assert_eq!(workers[knowing].recv_timeout(Duration::from_secs(5)), Ok(Some(conversation.clone())));
+            queue.close();
+            assert_eq!(workers[1 - knowing].recv_timeout(Duration::from_secs(5)), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_busy_worker_leaves_to_idle_ones_what_they_can_begin_and_takes_the_rest_in_order() {
+        let queue = Arc::new(Queue::default());
+        let idle = waiting(&queue, 0, Vec::new());
+        // Nobody is told of them yet.
+        queue.state().jobs.extend([vec![1], vec![2], vec![3]]);
+        assert_eq!(taken(queue.poll()), Some(vec![2]));
+        queue.push(vec![4]).unwrap();
+        assert_eq!(idle.recv_timeout(Duration::from_secs(5)), Ok(Some(vec![1])));
+        assert_eq!([taken(queue.poll()), taken(queue.poll())], [Some(vec![3]), Some(vec![4])]);
+        assert!(matches!(queue.poll(), Next::Nothing));
+    }
+
+    #[test]
+    fn all_workers_end_when_the_queue_is_closed_with_a_job_for_one_of_them() {
+        let queue = Arc::new(Queue::default());
+        let workers = [0, 1, 2].map(|worker| waiting(&queue, worker, Vec::new()));
+        let mut state = queue.state();
+        state.jobs.push_back(vec![1]);
+        state.closed = true;
+        drop(state);
+        queue.changed.notify_all();
+        let told = workers.map(|told| told.recv_timeout(Duration::from_secs(5)).unwrap());
+        assert_eq!(told, [Some(vec![1]), None, None]);
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_first() {
+        let queue = Queue::default();
+        queue.push(vec![1]).unwrap();
+        queue.close();
+        assert_eq!(queue.push(vec![2]), Err(vec![2]));
+        assert_eq!(taken(queue.wait(0, Vec::new())), Some(vec![1]));
+        assert!(matches!(queue.wait(0, Vec::new()), Next::Closed));
+        assert!(matches!(queue.poll(), Next::Closed));
+    }
+}

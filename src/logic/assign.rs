@@ -1,0 +1,71 @@
+//! Which of the idle workers gets which request.
+//!
+//! Workers do not see what the others have read. So a prompt that begins like an earlier one, such as the next turn of a
+//! conversation, goes to the worker that has read that one; all others go to the worker that has been idle for longest,
+//! where what is given away will be missed least.
+
+use std::cmp::Reverse;
+
+use super::prefix::{MIN_COPY, common_prefix};
+
+/// A worker that waits for a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Idle<'a> {
+    /// Which one it is.
+    pub worker: usize,
+    /// Since when; a larger number is later.
+    pub since: u64,
+    /// What each of its slots holds.
+    pub held: &'a [Vec<u32>],
+}
+
+impl Idle<'_> {
+    /// Tokens of `prompt` that it need not read; 0 for few, which are not worth a choice.
+    fn saves(&self, prompt: &[u32]) -> usize {
+        let most = self.held.iter().map(|held| common_prefix(held, prompt)).max();
+        most.filter(|&tokens| tokens >= MIN_COPY).unwrap_or(0)
+    }
+}
+
+/// A worker for each of `prompts`, in their order; those beyond the number of workers get none.
+#[must_use]
+pub fn assign<'a>(prompts: impl Iterator<Item = &'a [u32]>, mut idle: Vec<Idle<'_>>) -> Vec<usize> {
+    let choose = |prompt: &[u32]| {
+        let best = (0..idle.len()).max_by_key(|&place| (idle[place].saves(prompt), Reverse(idle[place].since)))?;
+        Some(idle.swap_remove(best).worker)
+    };
+    prompts.map_while(choose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(from: u32, to: u32) -> Vec<u32> {
+        (from..to).collect()
+    }
+
+    #[test]
+    fn a_prompt_goes_to_the_worker_that_has_read_most_of_it() {
+        let held = [vec![numbers(7, 90)], vec![numbers(0, 40), numbers(0, 60)], vec![numbers(0, 50)]];
+        let idle = |order: [usize; 3]| -> Vec<Idle<'_>> {
+            order.iter().zip(1..).map(|(&worker, since)| Idle { worker, since, held: &held[worker] }).collect()
+        };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            assert_eq!(assign([numbers(0, 100).as_slice()].into_iter(), idle(order)), [1]);
+        }
+        let prompts = [numbers(0, 100), numbers(0, 100), numbers(0, 100), numbers(0, 100)];
+        assert_eq!(assign(prompts.iter().map(Vec::as_slice), idle([0, 1, 2])), [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_prompt_that_nobody_has_read_goes_to_the_worker_that_is_idle_for_longest() {
+        let held = vec![numbers(0, 100)];
+        let idle = |worker, since| Idle { worker, since, held: &held };
+        let few_shared = numbers(0, 20);
+        for prompt in [&[][..], &[5, 6], &few_shared] {
+            assert_eq!(assign([prompt].into_iter(), vec![idle(0, 9), idle(1, 3), idle(2, 5)]), [1]);
+        }
+        assert!(assign([&[1][..]].into_iter(), Vec::new()).is_empty());
+    }
+}
