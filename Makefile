@@ -4,7 +4,7 @@
 SHELL := bash
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo serve test test-unit test-redis lint bench quality scale soak setup models clean setup-build setup-run
+.PHONY: help build demo serve test test-unit test-redis lint bench chunk-kv quality scale soak setup models clean setup-build setup-run
 
 # Where things are: cache, cargo target folder, redis-server, models.
 ENV := set -eu; . scripts/env.sh;
@@ -37,6 +37,9 @@ lint: setup-build ## formatting, clippy, rustdoc and, when it is installed, shel
 
 bench: setup-run build models ## tokens per second with 1 to 8 clients, PING and plain commands meanwhile; MAXTOKENS=256 NICE=10
 	@scripts/bench.sh
+
+chunk-kv: setup-run build models ## what chunks that are read by themselves (KV CHUNK) save, and what that costs in answers; EVERY=2
+	@scripts/chunk-kv.sh
 
 quality: setup-run build models ## how often INFER.SEARCH finds the right chunk, with labelled questions about real files, beside BM25
 	@scripts/quality.sh

@@ -20,7 +20,7 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{CPU_LIST, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
+use redis_api::config::{CPU_LIST, KV_BUDGET, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
 use redis_api::preflight::PREFLIGHT;
 use redis_api::{command_info, entry, events, guard, info, log};
 
@@ -120,6 +120,7 @@ redis_module! {
     ],
     configurations: [
         i64: [
+            ["kv-budget", &KV_BUDGET, limits::KV_BUDGET_DEFAULT, limits::KV_BUDGET_MIN, limits::KV_BUDGET_MAX, ConfigurationFlags::MEMORY, None],
             ["max-memory", &MAX_MEMORY, limits::MAX_MEMORY_DEFAULT, limits::MAX_MEMORY_MIN, limits::MAX_MEMORY_MAX, ConfigurationFlags::MEMORY, None],
             ["nice", &NICE, limits::NICE_DEFAULT, limits::NICE_MIN, limits::NICE_MAX, ConfigurationFlags::IMMUTABLE, None],
             ["queue-limit", &QUEUE_LIMIT, limits::QUEUE_LIMIT_DEFAULT, limits::QUEUE_LIMIT_MIN, limits::QUEUE_LIMIT_MAX, ConfigurationFlags::DEFAULT, None],

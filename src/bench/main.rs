@@ -2,6 +2,7 @@
 //! call it: `make quality`, `make scale`.
 #![forbid(unsafe_code)]
 
+mod chunk_kv;
 mod client;
 mod quality;
 mod scale;
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What KV CHUNK saves, and what it costs in answers.
+    ChunkKv(chunk_kv::Arguments),
     /// How often INFER.SEARCH finds what was asked for, beside an exact search and BM25.
     Quality(quality::Arguments),
     /// What INFER.SEARCH and INFER.INGEST cost as an index grows.
@@ -28,6 +31,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::ChunkKv(arguments) => chunk_kv::run(&arguments),
         Command::Quality(arguments) => quality::run(&arguments),
         Command::Scale(arguments) => scale::run(&arguments),
     };

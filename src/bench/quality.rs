@@ -3,7 +3,7 @@
 //! Beside it, in the same run and over the same chunks: an exact search among the same vectors (what the graph of the
 //! vector set loses), BM25 (a floor), and both kinds fused (what a hybrid search would gain).
 
-mod corpus;
+pub mod corpus;
 mod lexical;
 mod ranking;
 

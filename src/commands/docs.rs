@@ -319,6 +319,10 @@ pub const COMMANDS: &[Command] = &[
             )
             .after(c"QUANT")
             .optional(),
+            Argument::one_of(c"kv", &[Argument::word(c"exact", c"EXACT"), Argument::word(c"chunk", c"CHUNK")])
+                .after(c"KV")
+                .optional(),
+            Argument::integer(c"reread-tokens").after(c"REREAD").optional(),
         ]],
     },
     Command {

@@ -9,14 +9,14 @@ use super::runtime::engine;
 use crate::engine::{Purpose, Served};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
-use crate::logic::options::CreateIndex;
+use crate::logic::options::{CreateIndex, Kv};
 use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, Value, shown};
 use crate::redis_api::vset;
 
-/* INFER.INDEX index EMBEDMODEL m GENMODEL g [MAXTOKENS n] [OVERLAP n] [QUANT NOQUANT|Q8|BIN] */
+/* INFER.INDEX index EMBEDMODEL m GENMODEL g [MAXTOKENS n] [OVERLAP n] [QUANT NOQUANT|Q8|BIN] [KV EXACT|CHUNK [REREAD n]] */
 /// Creates an index. Creating it again with the same settings changes nothing; other settings are refused, because what
 /// is stored depends on them.
 pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
@@ -25,7 +25,7 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let engine = engine()?;
     let embedder = engine.find_for(request.embed_model, Purpose::Embedding)?;
     let generator = engine.find_for(request.gen_model, Purpose::Generation)?;
-    check_models(&embedder, &generator, request.max_tokens)?;
+    check_models(&embedder, &generator, request.max_tokens, request.kv)?;
     let settings = IndexSettings {
         embed_model: embedder.model.name.clone(),
         gen_model: generator.model.name.clone(),
@@ -34,6 +34,7 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         max_tokens: request.max_tokens,
         overlap: request.overlap,
         quant: request.quant,
+        kv: request.kv,
         tokenizer: generator.model.facts.tokenizer.clone(),
         generation: FIRST_GENERATION,
     };
@@ -52,8 +53,11 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     Ok(Outcome::Reply(Value::OK))
 }
 
-/// Whether an index can have these models, with chunks of up to `max_tokens` tokens.
-pub(super) fn check_models(embedder: &Served, generator: &Served, max_tokens: u32) -> Result<(), Failure> {
+/// Whether an index can have these models, with chunks of up to `max_tokens` tokens that are read like this.
+pub(super) fn check_models(embedder: &Served, generator: &Served, max_tokens: u32, kv: Kv) -> Result<(), Failure> {
+    if kv != Kv::Exact {
+        generator.check_splicing()?;
+    }
     if max_tokens > embedder.context {
         let (reads, name) = (embedder.context, &embedder.model.name);
         return Err(Failure::new(

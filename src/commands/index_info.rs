@@ -2,6 +2,7 @@
 
 use redis_module::Context;
 
+use super::chunk_rows;
 use super::document::{Stats, documents};
 use super::index_work;
 use super::retrieval::require_settings;
@@ -42,6 +43,9 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ("quant", settings.quant.name().into()),
         ("max_tokens", settings.max_tokens.into()),
         ("overlap", settings.overlap.into()),
+        ("kv", settings.kv.name().into()),
+        ("reread", settings.kv.reread().into()),
+        ("kv_pending", chunk_rows::waiting(db, request.index).into()),
         ("generation", settings.generation.into()),
         ("epoch", stats.epoch.into()),
         ("pending", index_work::ingests(db, request.index).into()),

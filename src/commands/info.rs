@@ -2,7 +2,7 @@
 //!
 //! Numbers count from the load of the module. In a crash report there are only those that need no lock and no memory.
 
-use super::runtime::{engine, max_memory, queue_limit, try_metrics};
+use super::runtime::{engine, kv_budget, max_memory, queue_limit, try_metrics};
 use crate::engine::{Engine, Listing, Metrics, Percentiles};
 use crate::redis_api::info::{Occasion, Writer};
 use crate::redis_api::lock_times;
@@ -36,6 +36,10 @@ fn models(writer: &mut Writer, engine: &Engine) {
     writer.number(c"weights_bytes", ready().map(|served| served.memory().weights).sum());
     writer.number(c"kv_bytes", ready().map(|served| served.memory().kv).sum());
     writer.number(c"compute_bytes", ready().map(|served| served.memory().compute).sum());
+    let kept = engine.kept_rows();
+    writer.number(c"kv_chunks", kept.blocks as u64);
+    writer.number(c"kv_chunk_bytes", kept.bytes);
+    writer.number(c"kv_budget", kv_budget());
     writer.number(c"estimated_bytes", engine.reserved_bytes());
     writer.number(c"max_memory", max_memory());
     for (i, (name, listing)) in models.iter().enumerate() {
@@ -94,6 +98,8 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"passes", &metrics.passes),
         (c"wide_passes", &metrics.wide_passes),
         (c"crowded_passes", &metrics.crowded_passes),
+        (c"kv_hits", &metrics.kv_hits),
+        (c"kv_misses", &metrics.kv_misses),
     ] {
         writer.number(name, counter.get());
     }

@@ -9,14 +9,17 @@
 //! with `look`; vectors that were stored by then are found there.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use redis_module::Context;
 
+use super::chunk_prompt::{Blocks, Frame, block_tokens};
+use super::chunk_rows::make_ahead;
 use super::document::Document;
 use super::index_work::{Ingesting, when_there_is_room};
-use super::replace::Replacement;
+use super::replace::{NewChunk, Replacement};
 use super::retrieval::{IndexModels, index_models, require_settings};
-use super::runtime::{engine, queue_limit};
+use super::runtime::{engine, kv_budget, queue_limit};
 use super::waiting::{Embedding, block_for_model};
 use super::writing::{Ended, Owner, Writing, on_desk};
 use crate::engine::{EngineError, Special};
@@ -24,6 +27,8 @@ use crate::logic::attributes::UserAttributes;
 use crate::logic::chunk::{ChunkOptions, chunk};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{DataKeys, IndexKeys};
+use crate::logic::options::Kv;
+use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
 use crate::logic::version::{Version, document_hash};
 use crate::logic::{limits, options};
 use crate::redis_api::blocking::refuse_blocking;
@@ -148,6 +153,27 @@ impl Ingest {
         });
     }
 
+    /// Has new chunks read, if that is done for each by itself; the client does not wait for it.
+    fn read_ahead(&self, new: Vec<NewChunk>) {
+        if self.settings.kv == Kv::Exact || new.is_empty() || kv_budget() == 0 {
+            return;
+        }
+        let (index, path) = ((self.caller.db, self.keys.name().to_owned()), self.path.clone());
+        let served = Arc::clone(&self.models.generator);
+        on_desk(move || {
+            let model = &served.model;
+            let blocks = || -> Result<Blocks, EngineError> {
+                let beginning = Frame::new(model, DEFAULT_RAG_SYSTEM, "")?.beginning;
+                let block = |chunk: &NewChunk| block_tokens(model, &path, chunk.lines, &chunk.tokens);
+                Ok(Blocks { beginning, blocks: new.iter().map(block).collect::<Result<_, _>>()?, reread: 0 })
+            };
+            match blocks() {
+                Ok(blocks) => make_ahead(&index, &served, blocks.all()),
+                Err(error) => log::warn!("chunks of a document are not read ahead: {error}"),
+            }
+        });
+    }
+
     fn finish(self, answer: Answer) {
         let Self { pending, ingesting, embedding: Embedding { permit, served, .. }, models, .. } = self;
         drop((ingesting, permit));
@@ -176,9 +202,10 @@ impl Owner for Ingest {
 
     fn ended(self, how: Result<Ended, Failure>) {
         match how {
-            Ok(Ended::Written(counts)) => {
+            Ok(Ended::Written(counts, new)) => {
                 // Still in the lock scope in which it was written.
                 self.ingesting.changed(&self.path);
+                self.read_ahead(new);
                 self.finish(Ok(counts.reply()));
             }
             // The text is the same, but some of its chunks were deleted.

@@ -6,6 +6,8 @@
 
 mod cancel;
 mod chat;
+mod chunk_prompt;
+mod chunk_rows;
 mod clearing;
 mod debug;
 mod docs;

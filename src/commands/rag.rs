@@ -5,6 +5,7 @@
 //! scores (reranking worker) -> choose chunks and assemble the prompt from their tokens (desk) -> generate (generation worker) -> reply (main thread).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis_module::Context;
 
@@ -13,11 +14,11 @@ use super::rag_prompt::{PromptPlan, RagPrompt};
 use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, queue_limit};
 use super::second_look::SecondLook;
-use super::text_reply::{Detail, More, us};
+use super::text_reply::{Detail, Fields, More, us};
 use super::waiting::{Embedding, WaitingForText};
-use crate::engine::Ticket;
+use crate::engine::{Generation, Ticket};
 use crate::logic::keys::IndexKeys;
-use crate::logic::options::Rag;
+use crate::logic::options::{Kv, Rag};
 use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::caller::Caller;
@@ -55,6 +56,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         question: request.query.to_owned(),
         budget: request.budget,
         max_tokens: request.options.max_tokens as usize,
+        kv: settings.kv,
     };
     let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
     // Only the flag is shared: the request counts as queued until a generation worker takes it.
@@ -91,13 +93,23 @@ impl Asked {
 
     fn answer(self, findings: &Findings) {
         if findings.chunks.is_empty() {
-            let more = self.more(findings, None);
+            let mut more = self.more(findings, None);
+            if self.plan.kv != Kv::Exact {
+                more.stats.extend(block_stats(0, 0, Duration::ZERO));
+            }
             let nothing = self.detail.reply(None, &self.waiting.served, more);
             return self.waiting.answer(nothing);
         }
         match self.plan.prompt(&self.waiting.served, &findings.chunks) {
             Ok(prompt) => {
-                let (detail, more) = (self.detail, self.more(findings, Some(&prompt)));
+                let (detail, mut more) = (self.detail, self.more(findings, Some(&prompt)));
+                if let Some(blocks) = prompt.blocks {
+                    let shape = move |generation: Generation, served: &_, read, took| {
+                        more.stats.extend(block_stats(generation.spliced_tokens, read, took));
+                        detail.reply(Some(generation), served, more)
+                    };
+                    return self.waiting.generate_from_blocks(prompt.tokens, blocks, shape);
+                }
                 let shape = move |generation, served: &_| detail.reply(Some(generation), served, more);
                 self.waiting.generate(prompt.tokens, shape);
             }
@@ -130,4 +142,10 @@ impl Asked {
         ]);
         more
     }
+}
+
+/// What `WITHSTATS` adds for an index with `KV CHUNK`: tokens that were put together and not read, blocks (the beginning of
+/// the prompt is one) that had to be read for that, and how long getting all of them took.
+fn block_stats(spliced: usize, read: usize, took: Duration) -> Fields {
+    vec![("spliced_tokens", Value::from(spliced)), ("read_blocks", Value::from(read)), ("blocks_us", us(took))]
 }

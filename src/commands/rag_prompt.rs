@@ -1,9 +1,10 @@
 //! The prompt of `INFER.RAG`: which of the found chunks go into it, and what the client is told of them.
 
+use super::chunk_prompt::{self, Blocks, Frame};
 use crate::engine::{EngineError, Served, Special};
-use crate::logic::options::Budget;
-use crate::logic::passages::{Found, Passage, Passages, Vocabulary};
-use crate::logic::prompt::rag_messages;
+use crate::logic::options::{Budget, Kv};
+use crate::logic::passages::{Found, Passage, Passages, Vocabulary, label};
+use crate::logic::prompt::{ContextPassage, rag_messages};
 use crate::redis_api::reply::{Failure, Value};
 
 /// What is asked, and how much room the chunks have.
@@ -14,12 +15,16 @@ pub(super) struct PromptPlan {
     pub budget: Budget,
     /// Of the answer.
     pub max_tokens: usize,
+    /// How chunks are read.
+    pub kv: Kv,
 }
 
 /// A prompt with chunks in it.
 #[derive(Debug)]
 pub(super) struct RagPrompt {
     pub tokens: Vec<u32>,
+    /// For an index with `KV CHUNK`: those of the chunks, which are read by themselves.
+    pub blocks: Option<Blocks>,
     passages: Vec<Passage>,
     pub left_out: Vec<LeftOut>,
 }
@@ -42,6 +47,9 @@ impl PromptPlan {
     pub(super) fn prompt(&self, served: &Served, found: &[Found]) -> Result<RagPrompt, Failure> {
         let model = &served.model;
         found.iter().try_for_each(|chunk| model.check_tokens(&chunk.tokens))?;
+        if let Kv::Chunk { reread } = self.kv {
+            return self.prompt_of_blocks(served, found, reread as usize);
+        }
         let piece = |token| {
             let mut bytes = Vec::new();
             // Fails for ids outside the vocabulary alone, which are ruled out by now.
@@ -56,19 +64,65 @@ impl PromptPlan {
         let best = self.room(served, &mut passages, found.len())?.map_or(found.len(), |room| passages.fitting(room));
         let chosen = passages.of(best);
         let tokens = self.encode(served, &chosen)?;
-        let context = served.context as usize;
-        if tokens.len() + self.max_tokens > context {
-            let (prompt, max, name) = (tokens.len(), self.max_tokens, &model.name);
-            return Err(Failure::new(
-                "CTXLIMIT",
-                format!(
-                    "the prompt with {best} chunks has {prompt} tokens and MAXTOKENS is {max}, but the context of model \
-                     '{name}' holds {context}; add BUDGET AUTO, lower K or MAXTOKENS, or load the model with a larger CTX"
-                ),
-            ));
-        }
+        self.check_context(served, tokens.len(), best)?;
         let left_out = (best..found.len()).map(|place| LeftOut { place, tokens: passages.tokens_alone(place) });
-        Ok(RagPrompt { tokens, left_out: left_out.collect(), passages: chosen })
+        Ok(RagPrompt { tokens, blocks: None, left_out: left_out.collect(), passages: chosen })
+    }
+
+    /// Each chunk is a block of its own, also beside its neighbours.
+    fn prompt_of_blocks(&self, served: &Served, found: &[Found], reread: usize) -> Result<RagPrompt, Failure> {
+        let frame = Frame::new(&served.model, &self.system, &self.question)?;
+        let mut blocks = chunk_prompt::blocks(&served.model, found)?;
+        let room = match self.budget {
+            Budget::All => None,
+            Budget::Tokens(budget) => Some((budget as usize, "BUDGET is")),
+            Budget::Auto => {
+                let room = (served.context as usize).saturating_sub(self.max_tokens + frame.tokens());
+                Some((room, ROOM_LEFT))
+            }
+        };
+        let tokens: Vec<usize> = blocks.iter().map(Vec::len).collect();
+        let best = room.map_or(tokens.len(), |(room, _)| {
+            let sums = tokens.iter().scan(0, |sum, tokens| {
+                *sum += tokens;
+                Some(*sum)
+            });
+            sums.take_while(|&sum| sum <= room).count()
+        });
+        if let (0, Some((room, what)), Some(least)) = (best, room, tokens.first()) {
+            return Err(no_room(what, room, *least));
+        }
+        blocks.truncate(best);
+        let prompt = [&frame.beginning[..], &blocks.concat(), &frame.end].concat();
+        self.check_context(served, prompt.len(), best)?;
+        let passage = |(place, (chunk, &tokens)): (usize, (&Found, &usize))| Passage {
+            chunks: vec![place],
+            lines: chunk.lines(),
+            score: chunk.score,
+            tokens,
+            text: ContextPassage { label: label(&chunk.attributes.path, chunk.lines()), content: Vec::new() },
+        };
+        let left_out = tokens.iter().enumerate().skip(best).map(|(place, &tokens)| LeftOut { place, tokens });
+        Ok(RagPrompt {
+            tokens: prompt,
+            blocks: Some(Blocks { beginning: frame.beginning, blocks, reread }),
+            left_out: left_out.collect(),
+            passages: found.iter().zip(&tokens).enumerate().take(best).map(passage).collect(),
+        })
+    }
+
+    fn check_context(&self, served: &Served, prompt: usize, chunks: usize) -> Result<(), Failure> {
+        let (context, max, name) = (served.context as usize, self.max_tokens, &served.model.name);
+        if prompt + max <= context {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "CTXLIMIT",
+            format!(
+                "the prompt with {chunks} chunks has {prompt} tokens and MAXTOKENS is {max}, but the context of model \
+                 '{name}' holds {context}; add BUDGET AUTO, lower K or MAXTOKENS, or load the model with a larger CTX"
+            ),
+        ))
     }
 
     /// Tokens that the chunks may take, which is enough for the best one; `None` for any number.
@@ -80,15 +134,12 @@ impl PromptPlan {
                 let whole = self.encode(served, &passages.of(all))?.len();
                 let around = whole.saturating_sub(passages.tokens(all));
                 let room = (served.context as usize).saturating_sub(self.max_tokens + around);
-                (room, "the room for chunks beside question and MAXTOKENS is")
+                (room, ROOM_LEFT)
             }
         };
         let least = passages.tokens(1);
         if least > room {
-            return Err(Failure::new(
-                "CTXLIMIT",
-                format!("{what} {room} tokens, but the best chunk takes {least}; nothing would be left to answer from"),
-            ));
+            return Err(no_room(what, room, least));
         }
         Ok(Some(room))
     }
@@ -98,6 +149,16 @@ impl PromptPlan {
         let prompt = served.model.chat_prompt(&rag_messages(&self.system, &self.question, passages))?;
         served.model.encode(&prompt)
     }
+}
+
+/// What is told of the room that BUDGET AUTO gives.
+const ROOM_LEFT: &str = "the room for chunks beside question and MAXTOKENS is";
+
+fn no_room(what: &str, room: usize, least: usize) -> Failure {
+    Failure::new(
+        "CTXLIMIT",
+        format!("{what} {room} tokens, but the best chunk takes {least}; nothing would be left to answer from"),
+    )
 }
 
 impl RagPrompt {

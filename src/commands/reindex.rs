@@ -75,7 +75,7 @@ pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let engine = engine()?;
     let embedder = engine.find_for(request.embed_model.unwrap_or(&old.embed_model), Purpose::Embedding)?;
     let generator = engine.find_for(request.gen_model.unwrap_or(&old.gen_model), Purpose::Generation)?;
-    check_models(&embedder, &generator, old.max_tokens)?;
+    check_models(&embedder, &generator, old.max_tokens, old.kv)?;
     let generation = old.generation.checked_add(1).ok_or_else(|| Failure::err("this index was made anew too often"))?;
     let new = IndexSettings {
         embed_model: embedder.model.name.clone(),
@@ -395,7 +395,7 @@ impl Owner for Reindex {
 
     fn ended(mut self, how: Result<Ended, Failure>) {
         match how {
-            Ok(Ended::Written(_)) => {
+            Ok(Ended::Written(..)) => {
                 self.work.advance();
                 self.next();
             }

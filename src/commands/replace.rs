@@ -44,6 +44,14 @@ pub(super) enum State {
     },
 }
 
+/// A chunk that was written.
+#[derive(Debug)]
+pub(super) struct NewChunk {
+    /// First and last line in the document, from 1.
+    pub lines: (u32, u32),
+    pub tokens: Vec<u32>,
+}
+
 /// Chunks of a document by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -294,6 +302,15 @@ impl Replacement {
             attributes: self.attributes.clone(),
             versions: self.chunks.iter().map(|planned| Some(planned.version)).collect(),
         }
+    }
+
+    /// The chunks that were not there before.
+    pub(super) fn into_new(self) -> Vec<NewChunk> {
+        let new = |planned: Planned| match planned.state {
+            State::New { tokens, .. } => Some(NewChunk { lines: planned.version.lines, tokens }),
+            State::Kept { .. } | State::Unknown => None,
+        };
+        self.chunks.into_iter().filter_map(new).collect()
     }
 
     /// What becomes of the chunks.

@@ -101,6 +101,11 @@ pub(super) fn max_memory() -> u64 {
     config::snapshot().max_memory
 }
 
+/// Bytes that kept keys and values of chunks may take; 0 for none.
+pub(super) fn kv_budget() -> u64 {
+    config::snapshot().kv_budget
+}
+
 /// Requests that may wait for one model.
 pub(super) fn queue_limit() -> usize {
     config::snapshot().queue_limit

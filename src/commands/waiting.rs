@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis_module::Context;
 
-use super::live;
-use super::runtime::{engine, queue_limit};
-use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, RerankJob, Served, Ticket};
+use super::chunk_prompt::Blocks;
+use super::runtime::{engine, kv_budget, queue_limit};
+use super::{chunk_rows, live};
+use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket};
 use crate::logic::options::GenerateOptions;
 use crate::logic::prompt::Segment;
 use crate::redis_api::blocking::refuse_blocking;
@@ -108,6 +109,42 @@ impl WaitingForText {
 
     /// Queues a prompt; `shape` turns the result into the reply. Not on the main thread.
     pub(super) fn generate(self, prompt: Vec<u32>, shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static) {
+        self.generate_from(prompt, Vec::new(), shape);
+    }
+
+    /// As [`WaitingForText::generate`], for a prompt with blocks that were or are read by themselves; `shape` also gets how
+    /// many are read now, and how long getting them took.
+    pub(super) fn generate_from_blocks(
+        self,
+        prompt: Vec<u32>,
+        blocks: Blocks,
+        shape: impl FnOnce(Generation, &Served, usize, Duration) -> Value + Send + 'static,
+    ) {
+        if kv_budget() == 0 || self.served.check_splicing().is_err() {
+            return self.generate(prompt, |generation, served| shape(generation, served, 0, Duration::ZERO));
+        }
+        self.ticket.prompt_tokens.store(count(prompt.len()), Ordering::Relaxed);
+        let since = Instant::now();
+        let (served, permit) = (Arc::clone(&self.served), self.permit.clone());
+        let cancelled = Arc::clone(&self.ticket.cancelled);
+        chunk_rows::gather(&served, blocks.all(), &cancelled, &permit, move |gathered| match gathered {
+            Ok((mut rows, read)) => {
+                let beginning = (!blocks.beginning.is_empty()).then(|| rows.remove(0));
+                let splices = Splice::of_blocks(beginning, rows, blocks.reread);
+                let took = since.elapsed();
+                self.generate_from(prompt, splices, move |generation, served| shape(generation, served, read, took));
+            }
+            Err(error) => self.fail(error.into()),
+        });
+    }
+
+    /// As [`WaitingForText::generate`]; what `splices` are of need not be read.
+    pub(super) fn generate_from(
+        self,
+        prompt: Vec<u32>,
+        splices: Vec<Splice>,
+        shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
+    ) {
         let constraint = match self.options.form.as_ref().map(|form| self.served.constraint(form)).transpose() {
             Ok(constraint) => constraint,
             Err(error) => return self.fail(error.into()),
@@ -119,7 +156,18 @@ impl WaitingForText {
             pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
         });
         let ready = Instant::now();
-        served.generate(GenerateJob { prompt, options, constraint, ticket, arrived, ready, permit, done });
+        served.generate(GenerateJob {
+            prompt,
+            options,
+            constraint,
+            splices,
+            cut: None,
+            ticket,
+            arrived,
+            ready,
+            permit,
+            done,
+        });
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::ops::ControlFlow;
 
-use super::replace::{Counts, Planned, Replacement, State, Switch};
+use super::replace::{Counts, NewChunk, Planned, Replacement, State, Switch};
 use super::retrieval::require_settings;
 use super::runtime::engine;
 use super::waiting::Embedding;
@@ -44,8 +44,8 @@ pub(super) trait Owner: Sized + Send + 'static {
 /// How the writing of a document ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// All is as it shall be.
-    Written(Counts),
+    /// All is as it shall be; with the chunks that were not there before.
+    Written(Counts, Vec<NewChunk>),
     /// Somebody else changed the document or the index; it has to begin again.
     Overtaken,
     /// Chunks have to be written and there are no texts.
@@ -80,7 +80,7 @@ impl<O: Owner> Writing<O> {
     fn go_on(self) {
         if self.replacement.is_done() {
             let counts = self.replacement.counts();
-            self.owner.ended(Ok(Ended::Written(counts)));
+            self.owner.ended(Ok(Ended::Written(counts, Vec::new())));
         } else if !self.replacement.needs_text() {
             self.switch();
         } else if self.texts.is_empty() {
@@ -161,7 +161,7 @@ impl<O: Owner> Writing<O> {
                 if same { self.replacement.switch(keyspace) } else { Ok(Switch::Overtaken) }
             });
             self.owner.ended(switched.map(|switch| match switch {
-                Switch::Done(counts) => Ended::Written(counts),
+                Switch::Done(counts) => Ended::Written(counts, self.replacement.into_new()),
                 Switch::Overtaken => Ended::Overtaken,
             }));
         });

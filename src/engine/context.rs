@@ -17,6 +17,7 @@ use super::error::EngineError;
 use super::model::Model;
 use super::stop::Stop;
 use super::{llama_log, trampoline};
+use crate::logic::kv_rows::{KvRows, Piece, join};
 use crate::logic::options::{KvType, Pooling};
 
 /// Tokens that a context for generation computes at once, at most.
@@ -136,6 +137,8 @@ pub(super) struct Context {
     broken: Option<EngineError>,
     /// Where the sequence of each token of a batch stands; kept for its memory, without meaning between calls.
     sequence_ptrs: Vec<*mut i32>,
+    /// Sequences are to be copied by the next decode call.
+    copies_wait: bool,
 }
 
 // SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
@@ -178,7 +181,17 @@ impl Context {
             unsafe { adapter.apply(ptr) };
         }
         model.note_buffers(llama_log::take_sizes());
-        Ok(Self { ptr, abort, spec, model, share, threads: 1, broken: None, sequence_ptrs: Vec::new() })
+        Ok(Self {
+            ptr,
+            abort,
+            spec,
+            model,
+            share,
+            threads: 1,
+            broken: None,
+            sequence_ptrs: Vec::new(),
+            copies_wait: false,
+        })
     }
 
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
@@ -289,6 +302,7 @@ impl Context {
         }
         match status? {
             0 => {
+                self.copies_wait = false;
                 turn.learn(took, lost);
                 Ok(Decoded::Done(took))
             }
@@ -352,7 +366,81 @@ impl Context {
         // SAFETY: both ids are in range, and -1, -1 is the whole sequence: llama.cpp aborts on a part of one when
         // sequences have buffers of their own.
         unsafe { sys::llama_memory_seq_cp(memory, from.cast_signed(), to.cast_signed(), -1, -1) };
+        self.copies_wait = true;
         true
+    }
+
+    /// Whether what sequences hold is what the last calls made of them. If not, the next decode call makes it so, and until
+    /// then nothing may be saved or restored.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.copies_wait
+    }
+
+    /// Cuts the tokens from position `from` on out of a sequence.
+    ///
+    /// # Errors
+    /// `INTERNAL` when it holds something else than tokens from position 0 on.
+    pub(super) fn cut(&mut self, sequence: u32, from: usize) -> Result<KvRows, EngineError> {
+        Ok(KvRows::cut(&self.save(sequence)?, from)?)
+    }
+
+    /// Makes a sequence hold its first `keep` tokens, which are all that it holds now, and `pieces` behind them.
+    ///
+    /// # Errors
+    /// `INTERNAL`; the sequence is empty then.
+    pub(super) fn splice(&mut self, sequence: u32, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError> {
+        let spliced = self.try_splice(sequence, keep, pieces);
+        if spliced.is_err() {
+            self.clear_sequence(sequence);
+        }
+        spliced
+    }
+
+    fn try_splice(&mut self, sequence: u32, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError> {
+        let kept = if keep > 0 { Some(self.cut(sequence, 0)?) } else { None };
+        if kept.as_ref().is_some_and(|kept| kept.tokens() != keep) {
+            return Err(EngineError::Internal("a sequence holds more than it should".to_owned()));
+        }
+        let rope = self.model.rope().map_err(|reason| EngineError::Internal(reason.to_owned()))?;
+        let kept = kept.as_ref().map(|rows| Piece { rows, skip: 0 });
+        let all: Vec<Piece<'_>> = kept.into_iter().chain(pieces.iter().copied()).collect();
+        let tokens: usize = all.iter().map(Piece::tokens).sum();
+        if tokens > self.sequence_capacity() as usize {
+            return Err(EngineError::Internal(format!("{tokens} tokens do not fit into a sequence")));
+        }
+        let state = join(&all, rope, self.spec.sequences)?;
+        self.check_settled(sequence)?;
+        // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
+        unsafe { trampoline::restore_state(self.ptr.as_ptr(), sequence.cast_signed(), &state) }
+    }
+
+    fn save(&mut self, sequence: u32) -> Result<Vec<u8>, EngineError> {
+        self.check_settled(sequence)?;
+        // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
+        unsafe { trampoline::save_state(self.ptr.as_ptr(), sequence.cast_signed()) }
+    }
+
+    /// Forgets the first `positions` tokens of a sequence and moves the others there, as llama.cpp does it.
+    #[cfg(test)]
+    pub(super) fn shift_for_test(&mut self, sequence: u32, positions: i32) {
+        let (Some(memory), id) = (self.memory(), sequence.cast_signed()) else { return };
+        // SAFETY: a test calls this for a sequence that exists.
+        unsafe { sys::llama_memory_seq_rm(memory, id, 0, positions) };
+        // SAFETY: as above.
+        unsafe { sys::llama_memory_seq_add(memory, id, positions, -1, -positions) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn restore_for_test(&mut self, sequence: u32, state: &[u8]) {
+        // SAFETY: a test calls this for a sequence that exists.
+        unsafe { trampoline::restore_state(self.ptr.as_ptr(), sequence.cast_signed(), state) }.unwrap();
+    }
+
+    fn check_settled(&self, sequence: u32) -> Result<(), EngineError> {
+        if self.is_settled() && self.broken.is_none() && sequence < self.spec.sequences {
+            return Ok(());
+        }
+        Err(EngineError::Internal(format!("sequence {sequence} cannot be saved or restored now")))
     }
 
     /// Cuts a sequence behind its first `length` tokens (at least 1); `false` when the next token could not be

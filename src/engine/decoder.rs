@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::context::{AbortSwitch, Batch, Context, Decoded};
 use super::error::EngineError;
 use super::model::Model;
+use crate::logic::kv_rows::{KvRows, Piece};
 use crate::logic::sched::{Plan, SlotId};
 
 /// Runs the model over planned tokens. One sequence per scheduler slot.
@@ -32,6 +33,15 @@ pub(super) trait Decoder: Send {
 
     /// Whether [`Decoder::reuse`] can take another slot as the source.
     fn can_copy(&self) -> bool;
+
+    /// Keys and values of what `slot` holds, from its token `from` on.
+    fn cut(&mut self, slot: SlotId, from: usize) -> Result<KvRows, EngineError>;
+
+    /// Makes `slot` hold the `keep` tokens that it holds, and `pieces` behind them. After an error it holds nothing.
+    fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError>;
+
+    /// Whether [`Decoder::cut`] and [`Decoder::splice`] can be called before the next [`Decoder::decode`].
+    fn is_settled(&self) -> bool;
 
     /// Forgets what a slot holds.
     fn clear(&mut self, slot: SlotId);
@@ -126,6 +136,18 @@ impl Decoder for LlamaDecoder {
 
     fn can_copy(&self) -> bool {
         self.context.can_copy()
+    }
+
+    fn cut(&mut self, slot: SlotId, from: usize) -> Result<KvRows, EngineError> {
+        self.context.cut(sequence(slot), from)
+    }
+
+    fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError> {
+        self.context.splice(sequence(slot), keep, pieces)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.context.is_settled()
     }
 
     fn clear(&mut self, slot: SlotId) {

@@ -1,5 +1,7 @@
 //! What can go wrong in the engine, each with the stable code that clients see.
 
+use crate::logic::kv_rows::KvError;
+
 /// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the
 /// reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +163,16 @@ pub enum EngineError {
         /// What the template, or the one that renders it, says.
         reason: String,
     },
+    /// The model is not one for which `KV CHUNK` works.
+    #[error(
+        "the chunks of an index with KV CHUNK cannot be put together for model '{name}': {reason}; leave KV CHUNK out, or take another model"
+    )]
+    NoSplicing {
+        /// Name of the model.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// The request was cancelled while it waited or ran.
     #[error("the request was cancelled ({0})")]
     Cancelled(&'static str),
@@ -173,6 +185,12 @@ pub enum EngineError {
     /// A bug, in this module or in llama.cpp. The server log has more.
     #[error("{0}; this is a bug, the server log may say more")]
     Internal(String),
+}
+
+impl From<KvError> for EngineError {
+    fn from(error: KvError) -> Self {
+        Self::Internal(error.to_string())
+    }
 }
 
 impl EngineError {
@@ -197,6 +215,7 @@ impl EngineError {
             | Self::BadForm { .. }
             | Self::FormTooComplex(_)
             | Self::TooManyDimensions { .. }
+            | Self::NoSplicing { .. }
             | Self::NoTemplate { .. }
             | Self::TemplateRefused { .. } => "ERR",
         }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::constraint::Constraint;
 use super::error::EngineError;
 use super::queue::Job;
+use crate::logic::kv_rows::{KvRows, Piece};
 use crate::logic::logprobs::TokenLogprobs;
 use crate::logic::options::GenerateOptions;
+use crate::logic::sched::Gap;
 
 /// Takes the result of a request. A sink that is dropped unused must answer its client by itself, as
 /// `redis_api::pending` does.
@@ -100,6 +102,88 @@ impl Drop for Place {
     }
 }
 
+/// Tokens of a prompt whose keys and values are there.
+#[derive(Debug, Clone)]
+pub struct Splice {
+    /// The place of the first of them.
+    pub at: usize,
+    /// Their rows, behind some that are left out.
+    pub rows: Arc<KvRows>,
+    /// How many are left out.
+    pub skip: usize,
+    /// Whether reading them would give the same.
+    pub exact: bool,
+}
+
+impl Splice {
+    /// Of a prompt that begins with a part of which `beginning` are the rows, and goes on with `blocks` one behind the other.
+    /// Of each but the first `reread` tokens are read, at their place.
+    #[must_use]
+    pub fn of_blocks(beginning: Option<Arc<KvRows>>, blocks: Vec<Arc<KvRows>>, reread: usize) -> Vec<Self> {
+        let mut at = beginning.as_ref().map_or(0, |rows| rows.tokens());
+        let mut splices: Vec<Self> =
+            beginning.into_iter().map(|rows| Self { at: 0, rows, skip: 0, exact: true }).collect();
+        for (place, rows) in blocks.into_iter().enumerate() {
+            let tokens = rows.tokens();
+            let skip = if place == 0 { 0 } else { reread.min(tokens) };
+            if skip < tokens {
+                splices.push(Self { at: at + skip, rows, skip, exact: place == 0 });
+            }
+            at += tokens;
+        }
+        splices
+    }
+
+    /// Whether all are of a prompt of so many tokens, in order, and leave its last token to be read.
+    pub(super) fn check(splices: &[Self], prompt: usize) -> Result<(), EngineError> {
+        let mut end = 0;
+        let in_order =
+            splices.iter().map(Self::gap).all(|gap| gap.at >= std::mem::replace(&mut end, gap.to) && gap.at < gap.to);
+        if in_order && (splices.is_empty() || end < prompt) {
+            return Ok(());
+        }
+        Err(EngineError::Internal("rows do not fit into their prompt".to_owned()))
+    }
+
+    /// The tokens that are not read.
+    pub(super) fn gap(&self) -> Gap {
+        Gap { at: self.at, to: self.at + self.piece().tokens(), exact: self.exact }
+    }
+
+    pub(super) fn piece(&self) -> Piece<'_> {
+        Piece { rows: &self.rows, skip: self.skip }
+    }
+}
+
+/// A block of a prompt that is read behind the beginning of it, and behind nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The beginning.
+    pub before: Arc<[u32]>,
+    /// The block.
+    pub tokens: Vec<u32>,
+}
+
+/// A block whose keys and values are wanted.
+pub struct ReadJob {
+    /// The block.
+    pub block: Block,
+    /// Cancellation.
+    pub ticket: Ticket,
+    /// The place it holds in the queue until it is answered.
+    pub permit: Permit,
+    /// Bytes that all kept rows may take.
+    pub budget: u64,
+    /// Takes the rows.
+    pub done: Done<Arc<KvRows>>,
+}
+
+impl std::fmt::Debug for ReadJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadJob").field("tokens", &self.block.tokens.len()).finish_non_exhaustive()
+    }
+}
+
 /// A prompt to continue.
 pub struct GenerateJob {
     /// Token ids, at least one.
@@ -108,6 +192,10 @@ pub struct GenerateJob {
     pub options: GenerateOptions,
     /// The form that the answer must have.
     pub constraint: Option<Constraint>,
+    /// Tokens of the prompt that need not be read, in the order of the prompt.
+    pub splices: Vec<Splice>,
+    /// Asks for the keys and values of the prompt from this token on, instead of an answer.
+    pub cut: Option<usize>,
     /// Cancellation and progress.
     pub ticket: Ticket,
     /// When the command arrived.
@@ -183,6 +271,10 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Of these, the ones that an earlier or concurrent request had brought into the model's memory.
     pub cached_tokens: usize,
+    /// Tokens of the prompt whose keys and values were made elsewhere, see [`GenerateJob::splices`].
+    pub spliced_tokens: usize,
+    /// What [`GenerateJob::cut`] asks for.
+    pub rows: Option<Arc<KvRows>>,
     /// Tokens generated, with the end token if there was one.
     pub completion_tokens: usize,
     /// Guesses of tokens that were computed along with others.
@@ -260,6 +352,25 @@ impl std::fmt::Debug for RerankJob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_all_blocks_but_the_first_some_tokens_are_read_again() {
+        let rows = |tokens| Arc::new(KvRows::example(0, tokens));
+        let splices = Splice::of_blocks(Some(rows(3)), vec![rows(5), rows(4), rows(2), rows(6)], 2);
+        let gaps: Vec<(usize, usize, bool)> = splices.iter().map(|s| (s.at, s.gap().to, s.exact)).collect();
+        assert_eq!(gaps, [(0, 3, true), (3, 8, true), (10, 12, false), (16, 20, false)]);
+        assert_eq!(Splice::of_blocks(None, vec![rows(2)], 9).iter().map(Splice::gap).map(|gap| gap.to).max(), Some(2));
+    }
+
+    #[test]
+    fn rows_out_of_order_or_up_to_the_end_of_a_prompt_are_refused() {
+        let rows = |tokens| Arc::new(KvRows::example(0, tokens));
+        let mut splices = Splice::of_blocks(Some(rows(3)), vec![rows(5)], 0);
+        assert!(Splice::check(&splices, 9).is_ok());
+        assert!(Splice::check(&splices, 8).is_err());
+        splices.reverse();
+        assert!(Splice::check(&splices, 9).is_err());
+    }
 
     #[test]
     fn a_permit_is_refused_at_the_limit_and_comes_back_when_dropped() {

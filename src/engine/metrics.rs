@@ -79,6 +79,10 @@ pub struct Metrics {
     pub wide_passes: Counter,
     /// Those of them after which others have fewer threads, because other processes had the CPUs.
     pub crowded_passes: Counter,
+    /// Blocks of prompts whose keys and values were kept. Counted by the commands.
+    pub kv_hits: Counter,
+    /// Those that had to be read. Counted by the commands.
+    pub kv_misses: Counter,
     times: Mutex<Times>,
     /// What [`Metrics::latencies`] last returned.
     seen: Mutex<Latencies>,
@@ -304,6 +308,8 @@ mod tests {
             finish_reason: FinishReason::Length,
             prompt_tokens: 7,
             cached_tokens: 5,
+            spliced_tokens: 0,
+            rows: None,
             completion_tokens,
             drafted_tokens: 6,
             accepted_tokens: 4,

@@ -18,8 +18,10 @@ use super::error::EngineError;
 use super::llama_log::Sizes;
 use super::mapped::Mapped;
 use super::memory::MemoryUse;
+use super::rope::rope;
 use super::source::{Checked, is_encoder};
 use super::{llama_log, reranker, trampoline};
+use crate::logic::kv_rows::Rope;
 use crate::logic::pair::PairLayout;
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
@@ -97,6 +99,8 @@ pub struct Model {
     template: Result<ChatTemplate, String>,
     /// How a reranker reads a query and a text; `None` for other models.
     pair_layout: Option<PairLayout>,
+    /// How it turns keys, or why its rows cannot be put elsewhere in a prompt.
+    rope: Result<Rope, String>,
     adapter: Option<Adapter>,
     mapped: Mapped,
     kv_bytes: AtomicU64,
@@ -181,6 +185,7 @@ impl Model {
             Purpose::Reranking => Some(reranker::pair_layout(&llama, &header)?),
             Purpose::Generation | Purpose::Embedding => None,
         };
+        let rope = rope_of(&header, &llama);
         Ok(Self {
             name: options.name.clone(),
             purpose,
@@ -190,6 +195,7 @@ impl Model {
             longest_run: longest_run_of(&header),
             template,
             pair_layout,
+            rope,
             adapter,
             mapped,
             kv_bytes: AtomicU64::new(0),
@@ -240,6 +246,11 @@ impl Model {
     pub(super) fn sliding_window(&self) -> i32 {
         // SAFETY: the model is live.
         unsafe { llama_cpp_sys_2::llama_model_n_swa(self.as_ptr()) }
+    }
+
+    /// How it turns keys by their positions; the reason when that cannot be done from here.
+    pub(super) fn rope(&self) -> Result<&Rope, &str> {
+        self.rope.as_ref().map_err(String::as_str)
     }
 
     /// Whether the model has a chat template that works.
@@ -451,6 +462,13 @@ fn longest_run(text: &str) -> usize {
         longest = longest.max(run);
     }
     longest
+}
+
+fn rope_of(header: &Header, model: &LlamaModel) -> Result<Rope, String> {
+    // SAFETY: the model is live.
+    let kind = unsafe { llama_cpp_sys_2::llama_model_rope_type(model_ptr(model)) };
+    // SAFETY: as above.
+    rope(header, kind, unsafe { llama_cpp_sys_2::llama_model_n_swa(model_ptr(model)) })
 }
 
 fn has_encoder(model: &LlamaModel) -> bool {

@@ -11,6 +11,7 @@ use super::catalogue::{Catalogue, Listing, Load, Underway};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
+use super::kv_store::{KvStore, KvUse};
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
@@ -48,6 +49,7 @@ pub struct Engine {
     settings: EngineSettings,
     budget: Arc<Budget>,
     memory: Arc<Memory>,
+    rows: Arc<KvStore>,
     models: Mutex<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
@@ -65,6 +67,7 @@ impl Engine {
             budget: Budget::new(settings.cpus, &metrics),
             metrics,
             memory: Arc::default(),
+            rows: Arc::default(),
             models: Mutex::default(),
             desk: Desk::new(settings.manners),
             settings,
@@ -114,8 +117,13 @@ impl Engine {
         let needs = memory::estimate(&file, options, layout);
         let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
         let model = Model::load(file, load)?;
-        let host =
-            Host { manners: self.settings.manners, budget: &self.budget, stop: &load.stop, metrics: &self.metrics };
+        let host = Host {
+            manners: self.settings.manners,
+            budget: &self.budget,
+            stop: &load.stop,
+            metrics: &self.metrics,
+            rows: &self.rows,
+        };
         Served::start(model, options.clone(), layout, reservation, host)
     }
 
@@ -193,6 +201,12 @@ impl Engine {
     #[must_use]
     pub fn cpus(&self) -> (u32, u32) {
         (self.budget.cpus(), self.budget.allowed())
+    }
+
+    /// What the kept keys and values of blocks of prompts take.
+    #[must_use]
+    pub fn kept_rows(&self) -> KvUse {
+        self.rows.usage()
     }
 
     /// The names of the models that answer to `*`, one for each purpose that there is a model for.

@@ -9,7 +9,8 @@ use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
-use super::job::{EmbedJob, GenerateJob, Permit, RerankJob};
+use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice};
+use super::kv_store::{KvStore, ModelRows};
 use super::measure::measure_threads;
 use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
@@ -18,8 +19,9 @@ use super::pool::{Pool, PoolSpec};
 use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
+use crate::logic::kv_rows::KvRows;
 use crate::logic::limits;
-use crate::logic::options::{KvType, LoadOptions, OutputForm, Pooling, Speculation};
+use crate::logic::options::{GenerateOptions, KvType, LoadOptions, OutputForm, Pooling, Speculation};
 
 /// Tokens of one decode call when nobody else is generating. With AUTO threads a pass takes all CPUs, and whoever comes
 /// meanwhile waits for its end.
@@ -78,6 +80,7 @@ pub struct Served {
     workers: Workers,
     reservation: Reservation,
     constraints: Constraints,
+    rows: Arc<ModelRows>,
     stop: Stop,
     metrics: Arc<Metrics>,
 }
@@ -92,6 +95,8 @@ pub(super) struct Host<'a> {
     /// Set when all work of this model must end.
     pub stop: &'a Stop,
     pub metrics: &'a Arc<Metrics>,
+    /// Where it keeps keys and values of blocks of prompts.
+    pub rows: &'a Arc<KvStore>,
 }
 
 #[derive(Debug)]
@@ -158,6 +163,7 @@ impl Served {
             stop,
             reservation,
             constraints: Constraints::default(),
+            rows: Arc::new(host.rows.for_model()),
             metrics: Arc::clone(host.metrics),
         })
     }
@@ -239,7 +245,13 @@ impl Served {
     /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
     pub fn generate(&self, mut job: GenerateJob) {
         job.done = self.metrics.counting_generation(job.done);
-        let checked = self.check_prompt(job.prompt.len(), job.options.max_tokens as usize);
+        self.submit(job);
+    }
+
+    fn submit(&self, job: GenerateJob) {
+        let checked = self
+            .check_prompt(job.prompt.len(), job.options.max_tokens as usize)
+            .and_then(|()| Splice::check(&job.splices, job.prompt.len()));
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
             (Ok(()), Workers::Generate(pool)) => {
@@ -250,6 +262,46 @@ impl Served {
         if let Err((job, error)) = refused {
             job.answer(Err(error));
         }
+    }
+
+    /// Whether blocks of a prompt can be read one by one and put together.
+    ///
+    /// # Errors
+    /// `ERR` with the reason why not.
+    pub fn check_splicing(&self) -> Result<(), EngineError> {
+        self.require(Purpose::Generation)?;
+        let reason = match self.model.rope() {
+            Err(reason) => reason,
+            Ok(_) if self.options.cache_type() != KvType::F16 => "it was loaded with another KVTYPE than F16",
+            Ok(_) => return Ok(()),
+        };
+        Err(EngineError::NoSplicing { name: self.model.name.clone(), reason: reason.to_owned() })
+    }
+
+    /// The kept rows of `block`; all kept rows may take `budget` bytes.
+    #[must_use]
+    pub fn kept_rows(&self, block: &Block, budget: u64) -> Option<Arc<KvRows>> {
+        self.rows.get(block, budget)
+    }
+
+    /// Queues a block; its rows are kept. Its sink is always answered, also when the model is being unloaded.
+    pub fn read_block(&self, job: ReadJob) {
+        let ReadJob { block, ticket, permit, budget, done } = job;
+        let kept = Arc::clone(&self.rows);
+        let prompt = [&block.before[..], &block.tokens].concat();
+        let cut = Some(block.before.len());
+        let done = Box::new(move |result: Result<Generation, EngineError>| {
+            let none = || EngineError::Internal("a block has no rows".to_owned());
+            let rows = result.and_then(|generation| generation.rows.ok_or_else(none));
+            if let Ok(rows) = &rows {
+                kept.put(&block, rows, budget);
+            }
+            done(rows);
+        });
+        let options = GenerateOptions { max_tokens: 0, ..GenerateOptions::default() };
+        let (constraint, splices, arrived) = (None, Vec::new(), Instant::now());
+        let ready = arrived;
+        self.submit(GenerateJob { prompt, options, constraint, splices, cut, ticket, arrived, ready, permit, done });
     }
 
     /// Whether the text at `index` (from 1) of a call fits into one forward pass. An empty one has the model's own

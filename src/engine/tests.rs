@@ -1,6 +1,7 @@
 //! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
 
 mod drafts;
+mod splicing;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -22,6 +23,7 @@ use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
 use super::{Purpose, Served, Special, source};
+use crate::logic::kv_rows::{KvRows, Piece};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, ModelKind, Pooling};
 use crate::logic::sched::{Plan, PlanEntry, SlotId};
 
@@ -86,6 +88,18 @@ impl Decoder for Alphabet {
         true
     }
 
+    fn cut(&mut self, _slot: SlotId, _from: usize) -> Result<KvRows, EngineError> {
+        Err(EngineError::Internal("letters have no keys".to_owned()))
+    }
+
+    fn splice(&mut self, _slot: SlotId, _keep: usize, _pieces: &[Piece<'_>]) -> Result<(), EngineError> {
+        Err(EngineError::Internal("letters have no keys".to_owned()))
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
     fn clear(&mut self, slot: SlotId) {
         self.memory[slot.index()].clear();
     }
@@ -147,6 +161,8 @@ impl Fake {
             prompt: prompt.bytes().map(u32::from).collect(),
             options: greedy(options),
             constraint: None,
+            splices: Vec::new(),
+            cut: None,
             ticket: ticket.clone(),
             arrived: Instant::now(),
             ready: Instant::now(),
@@ -235,6 +251,8 @@ fn a_request_cancelled_in_the_queue_is_answered_without_decoding() {
         prompt: vec![97],
         options: max_tokens(3),
         constraint: None,
+        splices: Vec::new(),
+        cut: None,
         ticket,
         arrived: Instant::now(),
         ready: Instant::now(),
@@ -303,6 +321,8 @@ fn generate(served: &Served, prompt: Vec<u32>, options: GenerateOptions) -> Answ
         prompt,
         options,
         constraint: None,
+        splices: Vec::new(),
+        cut: None,
         ticket: Ticket::default(),
         arrived: Instant::now(),
         ready: Instant::now(),

@@ -31,6 +31,9 @@ int32_t llama_decode(llama_context * ctx, llama_batch batch);
 int32_t llama_tokenize(const llama_vocab * vocab, const char * text, int32_t text_len, int32_t * tokens, int32_t n_tokens_max, bool add_special,
                        bool parse_special);
 int32_t llama_token_to_piece(const llama_vocab * vocab, int32_t token, char * buf, int32_t length, int32_t lstrip, bool special);
+size_t llama_state_seq_get_size(llama_context * ctx, int32_t seq_id);
+size_t llama_state_seq_get_data(llama_context * ctx, uint8_t * dst, size_t size, int32_t seq_id);
+size_t llama_state_seq_set_data(llama_context * ctx, const uint8_t * src, size_t size, int32_t dest_seq_id);
 
 typedef void (*ggml_abort_callback_t)(const char * message);
 ggml_abort_callback_t ggml_set_abort_callback(ggml_abort_callback_t callback);
@@ -112,5 +115,21 @@ int32_t infer_try_tokenize(const llama_vocab * vocab, const char * text, int32_t
 int32_t infer_try_token_to_piece(const llama_vocab * vocab, int32_t token, char * buffer, int32_t length, bool special, uint8_t * threw, char * error,
                                  size_t capacity) {
     return caught([&] { return llama_token_to_piece(vocab, token, buffer, length, 0, special); }, threw, error, capacity);
+}
+
+// Each of the next three gives 0 in `done` when llama.cpp refuses.
+
+int32_t infer_try_state_size(llama_context * ctx, int32_t sequence, size_t * done, uint8_t * threw, char * error, size_t capacity) {
+    return caught([&] { *done = llama_state_seq_get_size(ctx, sequence); return 0; }, threw, error, capacity);
+}
+
+int32_t infer_try_state_save(llama_context * ctx, uint8_t * state, size_t size, int32_t sequence, size_t * done, uint8_t * threw, char * error,
+                             size_t capacity) {
+    return caught([&] { *done = llama_state_seq_get_data(ctx, state, size, sequence); return 0; }, threw, error, capacity);
+}
+
+int32_t infer_try_state_restore(llama_context * ctx, const uint8_t * state, size_t size, int32_t sequence, size_t * done, uint8_t * threw, char * error,
+                                size_t capacity) {
+    return caught([&] { *done = llama_state_seq_set_data(ctx, state, size, sequence); return 0; }, threw, error, capacity);
 }
 }

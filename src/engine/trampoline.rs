@@ -55,6 +55,34 @@ unsafe extern "C" {
         error: *mut c_char,
         capacity: usize,
     ) -> i32;
+    fn infer_try_state_size(
+        ctx: *mut llama_context,
+        sequence: i32,
+        done: *mut usize,
+        threw: *mut u8,
+        error: *mut c_char,
+        capacity: usize,
+    ) -> i32;
+    fn infer_try_state_save(
+        ctx: *mut llama_context,
+        state: *mut u8,
+        size: usize,
+        sequence: i32,
+        done: *mut usize,
+        threw: *mut u8,
+        error: *mut c_char,
+        capacity: usize,
+    ) -> i32;
+    fn infer_try_state_restore(
+        ctx: *mut llama_context,
+        state: *const u8,
+        size: usize,
+        sequence: i32,
+        done: *mut usize,
+        threw: *mut u8,
+        error: *mut c_char,
+        capacity: usize,
+    ) -> i32;
 }
 
 /// Receives what a throwing call reports.
@@ -176,6 +204,50 @@ pub(super) unsafe fn token_to_piece(
         )
     };
     report.check("llama_token_to_piece", written)
+}
+
+/// `llama_state_seq_get_data`: everything that `sequence` holds.
+///
+/// # Safety
+/// `ctx` is a live context that no other thread uses; `sequence` is one of its sequences.
+pub(super) unsafe fn save_state(ctx: *mut llama_context, sequence: i32) -> Result<Vec<u8>, EngineError> {
+    let (mut report, mut size, mut saved) = (Report::new(), 0, 0);
+    let (threw, text, capacity) = (&raw mut report.threw, report.text.as_mut_ptr(), report.text.len());
+    // SAFETY: the caller's promise; `report` and `size` outlive the call.
+    let status = unsafe { infer_try_state_size(ctx, sequence, &raw mut size, threw, text, capacity) };
+    report.check("llama_state_seq_get_size", status)?;
+    let mut state = Vec::new();
+    state
+        .try_reserve_exact(size)
+        .map_err(|_| EngineError::OutOfMemory(format!("no room for {size} bytes of state")))?;
+    state.resize(size, 0);
+    let (threw, text) = (&raw mut report.threw, report.text.as_mut_ptr());
+    // SAFETY: as above; `state` has `size` bytes.
+    let status =
+        unsafe { infer_try_state_save(ctx, state.as_mut_ptr(), size, sequence, &raw mut saved, threw, text, capacity) };
+    report.check("llama_state_seq_get_data", status)?;
+    if saved == 0 || saved != size {
+        return Err(EngineError::Internal(format!("llama.cpp saved {saved} of {size} bytes of a sequence")));
+    }
+    Ok(state)
+}
+
+/// `llama_state_seq_set_data`: makes `sequence` hold what was saved, and nothing else. After an error nobody knows what it
+/// holds.
+///
+/// # Safety
+/// `ctx` is a live context that no other thread uses; `sequence` is one of its sequences.
+pub(super) unsafe fn restore_state(ctx: *mut llama_context, sequence: i32, state: &[u8]) -> Result<(), EngineError> {
+    let (mut report, mut read) = (Report::new(), 0);
+    let (threw, text, capacity) = (&raw mut report.threw, report.text.as_mut_ptr(), report.text.len());
+    let (bytes, size) = (state.as_ptr(), state.len());
+    // SAFETY: the caller's promise; llama.cpp reads at most `size` bytes of `state`; the rest outlives the call.
+    let status = unsafe { infer_try_state_restore(ctx, bytes, size, sequence, &raw mut read, threw, text, capacity) };
+    report.check("llama_state_seq_set_data", status)?;
+    if read == state.len() {
+        return Ok(());
+    }
+    Err(EngineError::Internal(format!("llama.cpp took {read} of {} bytes of a sequence", state.len())))
 }
 
 #[cfg(test)]

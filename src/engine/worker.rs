@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
-use super::job::{FinishReason, GenerateJob, Generation};
+use super::job::{FinishReason, GenerateJob, Generation, Splice};
 use super::pool::{Inbox, Next};
 use super::sampler::Sampler;
 use crate::logic::draft::Lookup;
+use crate::logic::kv_rows::{KvRows, Piece};
 use crate::logic::logprobs::{TokenLogprobs, token_logprobs};
 use crate::logic::payoff::Payoff;
 use crate::logic::sched::{Admission, Plan, PlanEntry, SchedLimits, Scheduler, SlotId};
@@ -50,12 +51,16 @@ struct Running {
     prompt_tokens: usize,
     /// Of these, the ones that were in the model's memory already.
     cached_tokens: usize,
+    /// Others that were not read, see [`GenerateJob::splices`].
+    spliced_tokens: usize,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
     /// Where drafts come from, if any are made.
     lookup: Option<Lookup>,
     drafted_tokens: usize,
     accepted_tokens: usize,
+    /// What [`GenerateJob::cut`] asks for.
+    rows: Option<Arc<KvRows>>,
     started: Instant,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
@@ -139,8 +144,14 @@ impl<D: Decoder> Worker<D> {
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
         let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());
-        let lookup = self.payoff.is_some().then(|| Lookup::new(&prompt, job.options.max_tokens as usize));
-        let Some(slot) = self.scheduler.admit(prompt) else {
+        let drafts = self.payoff.is_some() && job.cut.is_none();
+        let lookup = drafts.then(|| Lookup::new(&prompt, job.options.max_tokens as usize));
+        let admitted = if job.splices.is_empty() {
+            self.scheduler.admit(prompt)
+        } else {
+            self.scheduler.admit_with_gaps(prompt, job.splices.iter().map(Splice::gap))
+        };
+        let Some(slot) = admitted else {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
         };
@@ -149,11 +160,13 @@ impl<D: Decoder> Worker<D> {
             text: TextAssembler::new(job.options.stop.clone()),
             prompt_tokens,
             cached_tokens: 0,
+            spliced_tokens: 0,
             tokens: Vec::new(),
             logprobs: Vec::new(),
             lookup,
             drafted_tokens: 0,
             accepted_tokens: 0,
+            rows: None,
             started: Instant::now(),
             first_token: None,
             last_token: None,
@@ -181,10 +194,14 @@ impl<D: Decoder> Worker<D> {
         self.drop_cancelled();
         self.inbox.panic_if_asked();
         self.begin_admitted();
+        self.fill_gaps();
         self.offer_drafts();
         let mut plan = std::mem::take(&mut self.plan);
         self.scheduler.plan_into(&mut plan);
-        if !plan.entries.is_empty() {
+        if plan.entries.is_empty() {
+            // Nothing will be decoded that could settle what a gap waits for.
+            self.read_gaps();
+        } else {
             self.decode(&plan);
         }
         self.plan = plan;
@@ -202,6 +219,45 @@ impl<D: Decoder> Worker<D> {
         let most = (running.job.options.max_tokens.saturating_sub(running.generated())).saturating_sub(1) as usize;
         lookup.draft_into(payoff.drafts(matched, most), &mut self.drafts);
         self.scheduler.set_drafts(slot, &self.drafts);
+    }
+
+    /// Puts rows into the places of tokens that need not be read.
+    fn fill_gaps(&mut self) {
+        while self.decoder.is_settled()
+            && let Some((slot, gap)) = self.scheduler.next_gap()
+        {
+            let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) else { return };
+            let splices = running.job.splices.iter().skip_while(|splice| splice.at < gap.at);
+            let mut end = gap.at;
+            let splices: Vec<&Splice> =
+                splices.take_while(|splice| splice.at == std::mem::replace(&mut end, splice.gap().to)).collect();
+            let pieces: Vec<Piece<'_>> = splices.iter().map(|splice| splice.piece()).collect();
+            match self.decoder.splice(slot, gap.at, &pieces) {
+                Ok(()) => {
+                    pieces.iter().for_each(|piece| {
+                        self.scheduler.fill(slot);
+                        running.spliced_tokens += piece.tokens();
+                    });
+                }
+                Err(error) => {
+                    log::warn!("kept keys and values could not be used, so a prompt is read as a whole: {error}");
+                    running.spliced_tokens = 0;
+                    self.decoder.clear(slot);
+                    self.scheduler.read_all(slot);
+                }
+            }
+        }
+    }
+
+    /// Has the requests that wait at a gap read their whole prompts.
+    fn read_gaps(&mut self) {
+        while let Some((slot, _)) = self.scheduler.next_gap() {
+            self.decoder.clear(slot);
+            self.scheduler.read_all(slot);
+            if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
+                running.spliced_tokens = 0;
+            }
+        }
     }
 
     fn drop_cancelled(&mut self) {
@@ -258,6 +314,16 @@ impl<D: Decoder> Worker<D> {
             let Some(running) = self.running.get_mut(entry.slot.index()).and_then(Option::as_mut) else {
                 return accepted;
             };
+            if let Some(from) = running.job.cut {
+                match self.decoder.cut(entry.slot, from) {
+                    Ok(rows) => {
+                        running.rows = Some(Arc::new(rows));
+                        self.release(entry.slot, Ok(FinishReason::Length));
+                    }
+                    Err(error) => self.fail_slot(entry.slot, error),
+                }
+                return accepted;
+            }
             let chosen = self.decoder.logits(index, accepted).and_then(|logits| running.choose(logits));
             let outcome = chosen
                 .and_then(|token| running.take(token, &*self.vocabulary, &mut self.piece).map(|end| (token, end)));
@@ -405,6 +471,8 @@ impl Running {
             finish_reason,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
+            spliced_tokens: self.spliced_tokens,
+            rows: self.rows,
             completion_tokens: self.tokens.len(),
             drafted_tokens: self.drafted_tokens,
             accepted_tokens: self.accepted_tokens,

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::args::check_name;
 use super::keys::FIRST_GENERATION;
 use super::limits;
-use super::options::Quant;
+use super::options::{Kv, Quant};
 
 /// Stored data that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -44,6 +44,8 @@ pub struct IndexSettings {
     pub overlap: u32,
     /// How the vector set stores vectors.
     pub quant: Quant,
+    /// How the chunks in a prompt are read.
+    pub kv: Kv,
     /// Fingerprint of the tokenizer of the answering model, whose tokens are stored.
     pub tokenizer: String,
     /// Which generation of keys holds the data, from 1; see [`super::keys`].
@@ -57,6 +59,8 @@ const DIM: &str = "dim";
 const MAX_TOKENS: &str = "max_tokens";
 const OVERLAP: &str = "overlap";
 const QUANT: &str = "quant";
+const KV: &str = "kv";
+const REREAD: &str = "reread";
 const TOKENIZER: &str = "tokenizer";
 const GENERATION: &str = "generation";
 
@@ -71,6 +75,8 @@ impl IndexSettings {
             (MAX_TOKENS, self.max_tokens.to_string()),
             (OVERLAP, self.overlap.to_string()),
             (QUANT, self.quant.name().to_owned()),
+            (KV, self.kv.name().to_owned()),
+            (REREAD, self.kv.reread().to_string()),
             (TOKENIZER, self.tokenizer.clone()),
             (GENERATION, self.generation.to_string()),
         ]
@@ -105,6 +111,8 @@ impl IndexSettings {
             max_tokens: number(MAX_TOKENS, limits::CHUNK_TOKENS_MIN, limits::CHUNK_TOKENS_MAX)?,
             overlap: number(OVERLAP, limits::OVERLAP_MIN, limits::OVERLAP_MAX)?,
             quant: Quant::from_name(text(QUANT)?).ok_or(IndexError::BadField { field: QUANT })?,
+            kv: Kv::from_name(text(KV)?, number(REREAD, limits::REREAD_MIN, limits::REREAD_MAX)?)
+                .ok_or(IndexError::BadField { field: KV })?,
             tokenizer: text(TOKENIZER)?.to_owned(),
             generation: number(GENERATION, FIRST_GENERATION, u32::MAX)?,
         })
@@ -123,6 +131,7 @@ mod tests {
             max_tokens: 256,
             overlap: 1,
             quant: Quant::Bin,
+            kv: Kv::Chunk { reread: 8 },
             tokenizer: "abc123".into(),
             embedder: "def456".into(),
             generation: 3,
@@ -172,6 +181,8 @@ mod tests {
             (OVERLAP, "-1"),
             (OVERLAP, "9"),
             (QUANT, "q8"),
+            (KV, "chunk"),
+            (REREAD, "-1"),
             (EMBED_MODEL, ""),
             (GEN_MODEL, "a\nb"),
             (GENERATION, "0"),

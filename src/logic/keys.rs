@@ -31,6 +31,11 @@ impl IndexKeys {
         Self { index: index.to_owned() }
     }
 
+    /// The name of the index.
+    pub fn name(&self) -> &str {
+        &self.index
+    }
+
     /// The hash of the settings: the name of the index.
     pub fn settings(&self) -> &[u8] {
         self.index.as_bytes()

@@ -238,6 +238,20 @@ pub const OVERLAP_MIN: u32 = 0;
 /// `OVERLAP`: pieces of a chunk's end repeated at the start of the next; more would be the same text twice.
 pub const OVERLAP_MAX: u32 = 8;
 
+/// `REREAD`, in tokens: the fastest; what is gained by more is measured by `make chunk-kv`.
+pub const REREAD_DEFAULT: u32 = 0;
+/// `REREAD`, in tokens.
+pub const REREAD_MIN: u32 = 0;
+/// `REREAD`, in tokens: the longest chunk.
+pub const REREAD_MAX: u32 = CHUNK_TOKENS_MAX;
+
+/// `infer.kv-budget`, in bytes: with a model of a hundred million parameters 45,000 tokens of chunks.
+pub const KV_BUDGET_DEFAULT: i64 = 1 << 30;
+/// `infer.kv-budget`: 0 keeps nothing.
+pub const KV_BUDGET_MIN: i64 = 0;
+/// `infer.kv-budget`: more than any machine has.
+pub const KV_BUDGET_MAX: i64 = 1 << 50;
+
 /// `infer.queue-limit`: requests that may wait for one model.
 pub const QUEUE_LIMIT_DEFAULT: i64 = 128;
 /// `infer.queue-limit`: requests that may wait for one model.

@@ -17,6 +17,7 @@ pub mod hangul;
 pub mod index;
 pub mod json_schema;
 pub mod keys;
+pub mod kv_rows;
 pub mod limits;
 pub mod logprobs;
 pub mod options;

@@ -159,8 +159,7 @@ impl<'a> Passages<'a> {
     /// What the model reads above a passage.
     fn label(&self, run: &[usize]) -> String {
         let path = run.first().map_or("", |&first| self.found[first].attributes.path.as_str());
-        let (first, last) = self.lines(run);
-        format!("{path} lines {first}-{last}")
+        label(path, self.lines(run))
     }
 
     fn heading_tokens(&mut self, heading: String) -> usize {
@@ -173,6 +172,11 @@ impl<'a> Passages<'a> {
         let continuation = self.continuations.entry((first, second));
         continuation.or_insert_with(|| continuation_of(&found[first], &found[second], vocabulary)).as_ref()
     }
+}
+
+/// What the model reads above a text of these lines.
+pub fn label(path: &str, (first, last): (u32, u32)) -> String {
+    format!("{path} lines {first}-{last}")
 }
 
 /// How `second`, a later chunk, goes on where `first` ends; `None` when something stands between them in the document

@@ -167,6 +167,21 @@ pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>)
     vec![system, user]
 }
 
+/// The same conversation with nothing in the place of the passages but an empty [`Segment::Tokens`], where each of them is
+/// to stand with what follows it, see [`block`].
+#[must_use]
+pub fn frame_messages(system: &str, question: &str) -> Vec<Message> {
+    let content = vec![Segment::Tokens(Vec::new()), Segment::Text(format!("Question: {question}"))];
+    let system = Message { role: Role::System, content: vec![Segment::Text(system.to_owned())] };
+    vec![system, Message { role: Role::User, content }]
+}
+
+/// A passage that is the same wherever it stands among others: what comes before its text, and what comes behind.
+#[must_use]
+pub fn block(label: &str) -> (String, &'static str) {
+    (heading(true, label), BETWEEN_PASSAGES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +278,25 @@ mod tests {
         ];
         let expected = [message(Role::System, vec![text("be brief")]), message(Role::User, user)];
         assert_eq!(messages, expected);
+    }
+
+    #[test]
+    fn blocks_in_their_frame_read_as_passages() {
+        let passages = vec![passage("[1] a.md", 7), passage("[2] b.md", 8)];
+        let read = |segments: &[Segment]| -> String {
+            let text = |segment: &Segment| match segment {
+                Segment::Template(text) | Segment::Text(text) => text.clone(),
+                Segment::Tokens(ids) => format!("{ids:?}"),
+            };
+            segments.iter().map(text).collect()
+        };
+        let passage = |label: &str, token| {
+            let (before, behind) = block(label);
+            format!("{before}[{token}]{behind}")
+        };
+        let blocks = passage("[1] a.md", 7) + &passage("[2] b.md", 8);
+        let frame = read(&frame_messages("be brief", "why?")[1].content);
+        assert_eq!(frame.replacen("[]", &blocks, 1), read(&rag_messages("be brief", "why?", passages)[1].content));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! starves whoever else arrives. A generating slot may have drafts read with its token: guesses of the tokens that follow,
 //! of which the caller keeps those that turn out right.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::prefix::{self, Candidate, common_prefix};
@@ -91,6 +92,17 @@ pub struct Admission {
     pub keep: usize,
 }
 
+/// Tokens of a prompt that are not read: the caller puts what they are to the model into its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first of them.
+    pub at: usize,
+    /// The one behind the last.
+    pub to: usize,
+    /// Whether reading them would give the same.
+    pub exact: bool,
+}
+
 #[derive(Debug)]
 enum State {
     Free,
@@ -125,8 +137,13 @@ struct Slot {
     planned: usize,
     /// Guesses to be read behind the token of a generating slot.
     drafts: Vec<u32>,
-    /// The tokens that the sequence of the slot holds, also when the slot is free.
+    /// The tokens that the sequence of the slot holds, also when the slot is free; of those behind a gap that is not exact
+    /// none, because to other prompts they are something else.
     held: Vec<u32>,
+    /// Gaps of the prompt that are not filled yet.
+    gaps: VecDeque<Gap>,
+    /// A gap was filled that is not exact.
+    is_approximate: bool,
     /// When it was last given away or released.
     used: u64,
 }
@@ -198,6 +215,55 @@ impl Scheduler {
         Some(SlotId(choice.place))
     }
 
+    /// As [`Self::admit`], for a prompt with gaps, in the order of the prompt and not at its end.
+    pub fn admit_with_gaps(&mut self, prompt: Vec<u32>, gaps: impl Iterator<Item = Gap>) -> Option<SlotId> {
+        let slots = self.slots.iter().map(|slot| Candidate { tokens: &[], held: 0, ..slot.as_candidate() });
+        let place = prefix::choose(slots, &prompt, self.can_copy)?.place;
+        let slot = self.slots.get_mut(place)?;
+        slot.gaps = gaps.collect();
+        slot.state = State::Following { prompt, source: SlotId(place), keep: 0 };
+        self.clock += 1;
+        slot.used = self.clock;
+        Some(SlotId(place))
+    }
+
+    /// A gap that a request has come to. The caller fills it and calls [`Self::fill`], or else [`Self::read_all`].
+    #[must_use]
+    pub fn next_gap(&self) -> Option<(SlotId, Gap)> {
+        self.slots.iter().enumerate().find_map(|(index, slot)| match &slot.state {
+            State::Prefilling { done, .. } => {
+                slot.gaps.front().filter(|gap| gap.at == *done).map(|gap| (SlotId(index), *gap))
+            }
+            _ => None,
+        })
+    }
+
+    /// Goes on behind the gap that `slot` has come to.
+    pub fn fill(&mut self, slot: SlotId) {
+        let Some(slot) = self.slots.get_mut(slot.0) else { return };
+        if let State::Prefilling { prompt, done } = &mut slot.state
+            && let Some(gap) = slot.gaps.front().copied().filter(|gap| gap.at == *done)
+        {
+            slot.gaps.pop_front();
+            slot.is_approximate |= !gap.exact;
+            if !slot.is_approximate {
+                slot.held.extend_from_slice(prompt.get(gap.at..gap.to).unwrap_or_default());
+            }
+            *done = gap.to;
+        }
+    }
+
+    /// Has `slot`, which holds nothing any more, read its whole prompt.
+    pub fn read_all(&mut self, slot: SlotId) {
+        let Some(slot) = self.slots.get_mut(slot.0) else { return };
+        slot.gaps.clear();
+        slot.held.clear();
+        slot.is_approximate = false;
+        if let State::Prefilling { done, .. } = &mut slot.state {
+            *done = 0;
+        }
+    }
+
     /// The next admitted request that can begin. The caller makes its sequence hold the tokens to keep and nothing
     /// else, and calls [`Self::start`].
     #[must_use]
@@ -224,6 +290,7 @@ impl Scheduler {
             let done = kept.min(prompt.len().saturating_sub(1));
             slot.held.clear();
             slot.held.extend_from_slice(prompt.get(..done).unwrap_or_default());
+            slot.is_approximate = false;
             slot.state = State::Prefilling { prompt, done };
         }
     }
@@ -295,7 +362,10 @@ impl Scheduler {
         self.waiting.clear();
         for (index, slot) in self.slots.iter().enumerate() {
             if let State::Prefilling { prompt, done } = &slot.state {
-                self.waiting.push((prompt.len() - done, index));
+                let end = slot.gaps.front().map_or(prompt.len(), |gap| gap.at);
+                if end > *done {
+                    self.waiting.push((end - done, index));
+                }
             }
         }
         self.waiting.sort_unstable();
@@ -316,7 +386,7 @@ impl Scheduler {
                 slot: SlotId(index),
                 first_pos: position(*done),
                 tokens,
-                outputs: usize::from(take == remaining),
+                outputs: usize::from(take == remaining && slot.gaps.is_empty()),
             });
             slot.planned = take;
             left -= take;
@@ -364,7 +434,9 @@ impl Scheduler {
             && let State::Sampling { position: first, drafts } = slot.state
         {
             let accepted = accepted.min(drafts);
-            slot.held.truncate(slot.held.len() - (drafts - accepted));
+            if !slot.is_approximate {
+                slot.held.truncate(slot.held.len() - (drafts - accepted));
+            }
             slot.state = State::Generating { position: first.saturating_add(position(accepted)), token };
         }
     }
@@ -375,6 +447,7 @@ impl Scheduler {
             && !slot.is_free()
         {
             slot.state = State::Free;
+            slot.gaps.clear();
             slot.planned = 0;
             slot.drafts.clear();
             self.clock += 1;
@@ -394,14 +467,22 @@ impl Scheduler {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { state: State::Free, planned: 0, drafts: Vec::new(), held: Vec::new(), used: 0 }
+        Self {
+            state: State::Free,
+            planned: 0,
+            drafts: Vec::new(),
+            held: Vec::new(),
+            gaps: VecDeque::new(),
+            is_approximate: false,
+            used: 0,
+        }
     }
 }
 
 impl Slot {
     fn as_candidate(&self) -> Candidate<'_> {
         let tokens = match &self.state {
-            State::Prefilling { prompt, .. } => prompt,
+            State::Prefilling { prompt, .. } if self.reads_all() => prompt,
             // What it holds is about to go.
             State::Following { .. } => &[][..],
             _ => self.held.as_slice(),
@@ -411,7 +492,12 @@ impl Slot {
 
     /// Whether the slot is on the way to hold the first `keep` tokens of `prompt`.
     fn will_hold(&self, prompt: &[u32], keep: usize) -> bool {
-        matches!(&self.state, State::Prefilling { prompt: own, .. } if common_prefix(own, prompt) >= keep)
+        matches!(&self.state, State::Prefilling { prompt: own, .. } if self.reads_all() && common_prefix(own, prompt) >= keep)
+    }
+
+    /// Whether it will hold its prompt as any other request with it would.
+    fn reads_all(&self) -> bool {
+        self.gaps.is_empty() && !self.is_approximate
     }
 
     fn is_free(&self) -> bool {
@@ -426,15 +512,19 @@ impl Slot {
         }
         match &mut self.state {
             State::Prefilling { prompt, done } => {
-                self.held.extend(prompt.iter().skip(*done).take(planned));
+                if !self.is_approximate {
+                    self.held.extend(prompt.iter().skip(*done).take(planned));
+                }
                 *done += planned;
                 if *done >= prompt.len() {
                     self.state = State::Sampling { position: position(prompt.len()), drafts: 0 };
                 }
             }
             State::Generating { position, token } => {
-                self.held.push(*token);
-                self.held.extend_from_slice(&self.drafts);
+                if !self.is_approximate {
+                    self.held.push(*token);
+                    self.held.extend_from_slice(&self.drafts);
+                }
                 self.state = State::Sampling { position: position.saturating_add(1), drafts: self.drafts.len() };
                 self.drafts.clear();
             }

@@ -20,6 +20,9 @@ pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
 /// `infer.max-memory`: bytes that all models may take together; 0 for any number.
 pub static MAX_MEMORY: AtomicI64 = AtomicI64::new(limits::MAX_MEMORY_DEFAULT);
 
+/// `infer.kv-budget`: bytes that kept keys and values of chunks may take.
+pub static KV_BUDGET: AtomicI64 = AtomicI64::new(limits::KV_BUDGET_DEFAULT);
+
 /// `infer.cpulist`: the CPUs that engine threads keep to; empty for all of the process.
 pub static CPU_LIST: Text =
     Text::new(
@@ -75,6 +78,8 @@ pub struct Settings {
     pub queue_limit: usize,
     /// See [`MAX_MEMORY`].
     pub max_memory: u64,
+    /// See [`KV_BUDGET`].
+    pub kv_budget: u64,
 }
 
 /// The configuration now. Any thread.
@@ -83,6 +88,7 @@ pub fn snapshot() -> Settings {
     Settings {
         nice: i32::try_from(NICE.load(Ordering::Relaxed)).unwrap_or(0),
         max_memory: u64::try_from(MAX_MEMORY.load(Ordering::Relaxed)).unwrap_or(0),
+        kv_budget: u64::try_from(KV_BUDGET.load(Ordering::Relaxed)).unwrap_or(0),
         queue_limit: usize::try_from(QUEUE_LIMIT.load(Ordering::Relaxed)).unwrap_or(0),
     }
 }

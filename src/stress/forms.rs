@@ -107,7 +107,11 @@ pub(crate) const FORMS: &[Form] = &[
     form(20, "INFER.RERANK $ranker $text 1 $text", &["TOP $few"]),
     form(20, "INFER.RERANK $ranker $text 4 $text $text $text $text", &["TOP $few"]),
     form(20, "INFER.INDEX docs EMBEDMODEL embed GENMODEL chat", &[]),
-    form(5, "INFER.INDEX $index EMBEDMODEL $embedder GENMODEL $generator", &["MAXTOKENS 32", "OVERLAP 0", "QUANT BIN"]),
+    form(
+        5,
+        "INFER.INDEX $index EMBEDMODEL $embedder GENMODEL $generator",
+        &["MAXTOKENS 32", "OVERLAP 0", "QUANT BIN", "KV CHUNK", "KV CHUNK REREAD $few", "KV EXACT"],
+    ),
     form(
         30,
         "INFER.INGEST $index $document $text",
@@ -132,6 +136,8 @@ pub(crate) const FORMS: &[Form] = &[
     form(5, "RENAME $key $key", &[]),
     form(1, "FLUSHDB", &["ASYNC"]),
     form(5, "CONFIG SET infer.queue-limit $some", &[]),
+    form(5, "CONFIG SET infer.kv-budget $many", &[]),
+    form(5, "CONFIG SET infer.kv-budget 1gb", &[]),
     form(5, "CONFIG GET infer.*", &[]),
     form(5, "INFO infer", &[]),
     form(3, "COMMAND DOCS INFER.GENERATE INFER.RAG", &[]),

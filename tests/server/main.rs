@@ -11,6 +11,7 @@ mod background;
 mod busy;
 mod changed;
 mod chat;
+mod chunk_kv;
 mod cluster;
 mod command_table;
 mod contexts;

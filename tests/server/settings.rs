@@ -18,7 +18,8 @@ struct Setting {
 }
 
 /// All there are; a test holds it against the server.
-const SETTINGS: [Setting; 3] = [
+const SETTINGS: [Setting; 4] = [
+    Setting { name: "infer.kv-budget", default: 1 << 30, min: 0, max: 1 << 50, at_start_only: false },
     Setting { name: "infer.max-memory", default: 0, min: 0, max: 1 << 50, at_start_only: false },
     Setting { name: "infer.nice", default: 10, min: 0, max: 19, at_start_only: true },
     Setting { name: "infer.queue-limit", default: 128, min: 1, max: 65_536, at_start_only: false },
@@ -87,7 +88,7 @@ fn config_set_takes_values_within_the_bounds_and_no_others() {
             assert_eq!(setting(&mut client, name), value.to_string());
         }
         // Redis takes no digits at all for a size of 0.
-        let empty = if name == "infer.max-memory" { "-" } else { "" };
+        let empty = if ["infer.kv-budget", "infer.max-memory"].contains(&name) { "-" } else { "" };
         for value in [(min - 1).to_string(), (max + 1).to_string(), "many".to_owned(), empty.to_owned()] {
             client.refused(&cmd!["CONFIG", "SET", name, value], "ERR", name);
         }
@@ -113,6 +114,7 @@ fn config_rewrite_keeps_every_setting_over_a_restart() {
     let mut client = server.client();
     client.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 9]);
     client.ok(&cmd!["CONFIG", "SET", "infer.max-memory", "8gb"]);
+    client.ok(&cmd!["CONFIG", "SET", "infer.kv-budget", "100mb"]);
     let before = all(&mut client);
     for (value, default) in before.iter().zip(expected(|setting| setting.default)) {
         assert_ne!(*value, default, "a default would prove nothing");

@@ -34,7 +34,63 @@ impl Quant {
     }
 }
 
-/// `INFER.INDEX index EMBEDMODEL m GENMODEL g [MAXTOKENS n] [OVERLAP n] [QUANT NOQUANT|Q8|BIN]`.
+/// How the chunks in the prompt of a question are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kv {
+    /// One after another, each seeing those before it, as any prompt is.
+    Exact,
+    /// `KV CHUNK`: each by itself and once only; put together for a question. An approximation.
+    Chunk {
+        /// `REREAD`: tokens of each chunk but the first that are read again in the prompt of the question.
+        reread: u32,
+    },
+}
+
+/// The word of `KV`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KvWord {
+    Exact,
+    Chunk,
+}
+
+impl KvWord {
+    const ALL: [Self; 2] = [Self::Exact, Self::Chunk];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "EXACT",
+            Self::Chunk => "CHUNK",
+        }
+    }
+}
+
+impl Kv {
+    /// The word in commands and settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => KvWord::Exact.name(),
+            Self::Chunk { .. } => KvWord::Chunk.name(),
+        }
+    }
+
+    /// `REREAD`; 0 where there is nothing to read again.
+    pub fn reread(self) -> u32 {
+        match self {
+            Self::Exact => 0,
+            Self::Chunk { reread } => reread,
+        }
+    }
+
+    /// The inverse of [`Kv::name`], exactly that word, and [`Kv::reread`].
+    pub fn from_name(name: &str, reread: u32) -> Option<Self> {
+        match KvWord::ALL.into_iter().find(|word| word.name() == name)? {
+            KvWord::Exact => Some(Self::Exact),
+            KvWord::Chunk => Some(Self::Chunk { reread }),
+        }
+    }
+}
+
+/// `INFER.INDEX index EMBEDMODEL m GENMODEL g [MAXTOKENS n] [OVERLAP n] [QUANT NOQUANT|Q8|BIN] [KV EXACT|CHUNK [REREAD n]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreateIndex<'a> {
     /// The index.
@@ -49,6 +105,8 @@ pub struct CreateIndex<'a> {
     pub overlap: u32,
     /// `QUANT`.
     pub quant: Quant,
+    /// `KV` and `REREAD`.
+    pub kv: Kv,
 }
 
 impl<'a> CreateIndex<'a> {
@@ -62,10 +120,13 @@ impl<'a> CreateIndex<'a> {
         let (mut embed_model, mut gen_model) = (None, None);
         let (mut max_tokens, mut overlap, mut quant) =
             (limits::CHUNK_TOKENS_DEFAULT, limits::OVERLAP_DEFAULT, Quant::Q8);
+        let (mut kv, mut reread) = (KvWord::Exact, None);
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "EMBEDMODEL" => embed_model = Some(args.model("EMBEDMODEL")?),
                 "GENMODEL" => gen_model = Some(args.model("GENMODEL")?),
+                "KV" => kv = args.word("KV", &KvWord::ALL, KvWord::name)?,
+                "REREAD" => reread = Some(args.integer("REREAD", limits::REREAD_MIN, limits::REREAD_MAX)?),
                 "MAXTOKENS" => {
                     max_tokens = args.integer("MAXTOKENS", limits::CHUNK_TOKENS_MIN, limits::CHUNK_TOKENS_MAX)?
                 }
@@ -76,7 +137,12 @@ impl<'a> CreateIndex<'a> {
         }
         let embed_model = embed_model.ok_or(ArgError::Required { what: "EMBEDMODEL" })?;
         let gen_model = gen_model.ok_or(ArgError::Required { what: "GENMODEL" })?;
-        Ok(Self { index, embed_model, gen_model, max_tokens, overlap, quant })
+        let kv = match (kv, reread) {
+            (KvWord::Exact, None) => Kv::Exact,
+            (KvWord::Exact, Some(_)) => return Err(ArgError::Required { what: "KV CHUNK (for REREAD)" }),
+            (KvWord::Chunk, reread) => Kv::Chunk { reread: reread.unwrap_or(limits::REREAD_DEFAULT) },
+        };
+        Ok(Self { index, embed_model, gen_model, max_tokens, overlap, quant, kv })
     }
 }
 
@@ -211,6 +277,7 @@ mod tests {
                 max_tokens: 256,
                 overlap: 1,
                 quant: Quant::Q8,
+                kv: Kv::Exact,
             };
             assert_eq!(CreateIndex::parse(args), Ok(expected));
         });
@@ -227,12 +294,29 @@ mod tests {
             ("MAXTOKENS 15", "MAXTOKENS must be from 16 to 8192"),
             ("OVERLAP 9", "OVERLAP must be from 0 to 8"),
             ("QUANT FP16", "QUANT must be one of NOQUANT, Q8, BIN"),
+            ("KV FAST", "KV must be one of EXACT, CHUNK"),
+            ("KV CHUNK REREAD 8193", "REREAD must be from 0 to 8192"),
+            ("REREAD 8", "KV CHUNK (for REREAD) is required"),
             ("EMBEDMODEL e2", "option EMBEDMODEL is given twice"),
             ("DIM 4", "unknown option 'DIM'"),
         ] {
             let line = format!("docs EMBEDMODEL e GENMODEL g {options}");
             assert_eq!(with_words(&line, |args| CreateIndex::parse(args).map(|_| ())).unwrap_err().to_string(), text);
         }
+    }
+
+    #[test]
+    fn chunks_are_read_by_themselves_when_that_is_asked_for() {
+        for (options, kv) in [
+            ("KV EXACT", Kv::Exact),
+            ("kv chunk", Kv::Chunk { reread: limits::REREAD_DEFAULT }),
+            ("REREAD 16 KV CHUNK", Kv::Chunk { reread: 16 }),
+        ] {
+            let line = format!("docs EMBEDMODEL e GENMODEL g {options}");
+            with_words(&line, |args| assert_eq!(CreateIndex::parse(args).unwrap().kv, kv));
+            assert_eq!(Kv::from_name(kv.name(), kv.reread()), Some(kv));
+        }
+        assert_eq!(Kv::from_name("chunk", 0), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
-pub use index::{CreateIndex, Forget, IndexName, Ingest, Quant, Reindex};
+pub use index::{CreateIndex, Forget, IndexName, Ingest, Kv, Quant, Reindex};
 pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Speculation, Unload};
 pub use rag::{Budget, Rag};
 pub use rerank::Rerank;

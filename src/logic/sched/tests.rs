@@ -1,5 +1,6 @@
 //! What the scheduler promises.
 
+mod gaps;
 mod properties;
 
 use super::*;
