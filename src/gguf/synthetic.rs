@@ -31,6 +31,8 @@ pub enum Weights {
     F32,
     /// 16-bit floats.
     F16,
+    /// 4 bits and a scale for 32 numbers: rows must be multiples of 32.
+    Q4_0,
 }
 
 impl Weights {
@@ -39,6 +41,7 @@ impl Weights {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::Q4_0 => 2,
         }
     }
 }

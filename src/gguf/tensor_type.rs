@@ -66,6 +66,8 @@ impl TensorType {
     pub const F16: Self = Self(1);
     /// Blocks of 8-bit integers.
     pub const Q8_0: Self = Self(8);
+    /// Blocks of 32 numbers of 4 bits with a 16-bit scale.
+    pub const Q4_0: Self = Self(2);
     /// 16-bit floats with the exponent of 32-bit ones.
     pub const BF16: Self = Self(30);
     /// Blocks of 4-bit floats with a scale of their own.

@@ -36,7 +36,15 @@ pub enum TensorData {
     F32(Vec<f32>),
     /// 16-bit floats.
     F16(Vec<f16>),
+    /// Blocks of [`BLOCK`] numbers: a 16-bit scale and 4 bits for each.
+    Q4_0(Vec<Q4Block>),
 }
+
+/// Numbers in a block of a quantised tensor.
+pub const BLOCK: usize = 32;
+
+/// A block of Q4_0: scale, then the numbers as 4 bits each, in the layout of ggml's `block_q4_0`.
+pub type Q4Block = (f16, [u8; BLOCK / 2]);
 
 impl TensorData {
     /// `values` rounded to 16 bits.
@@ -46,8 +54,24 @@ impl TensorData {
         Self::F16(halves)
     }
 
+    /// `values` in 4 bits, rounded as ggml's `quantize_row_q4_0_ref` does: the number furthest from 0 becomes -8. What
+    /// follows the last full block is left out.
+    pub fn to_q4_0(values: &[f32]) -> Self {
+        let block = |values: &[f32]| {
+            let furthest = values.iter().fold(0.0f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+            let scale = furthest / -8.0;
+            let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
+            // 8 stands for 0, and half is added because the conversion cuts off.
+            let nibble = |value: f32| ((value * inverse + 8.5) as u8).min(15);
+            let (low, high) = values.split_at(BLOCK / 2);
+            (f16::from_f32(scale), std::array::from_fn(|at| nibble(low[at]) | nibble(high[at]) << 4))
+        };
+        Self::Q4_0(values.chunks_exact(BLOCK).map(block).collect())
+    }
+
     fn kind(&self) -> TensorType {
         match self {
+            Self::Q4_0(_) => TensorType::Q4_0,
             Self::F32(_) => TensorType::F32,
             Self::F16(_) => TensorType::F16,
         }
@@ -57,6 +81,7 @@ impl TensorData {
         match self {
             Self::F32(values) => values.len() as u64,
             Self::F16(values) => values.len() as u64,
+            Self::Q4_0(blocks) => (blocks.len() * BLOCK) as u64,
         }
     }
 
@@ -64,6 +89,7 @@ impl TensorData {
         match self {
             Self::F32(_) => self.elements() * 4,
             Self::F16(_) => self.elements() * 2,
+            Self::Q4_0(blocks) => (blocks.len() * (2 + BLOCK / 2)) as u64,
         }
     }
 
@@ -71,6 +97,10 @@ impl TensorData {
         match self {
             Self::F32(values) => values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
             Self::F16(values) => values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
+            Self::Q4_0(blocks) => blocks.iter().try_for_each(|(scale, numbers)| {
+                out.write_all(&scale.to_le_bytes())?;
+                out.write_all(numbers)
+            }),
         }
     }
 }
@@ -255,6 +285,10 @@ impl Writer {
             }
             if !names.insert(&tensor.name) {
                 return invalid(format!("tensor '{}' was added twice", tensor.name));
+            }
+            let broken = tensor.dims.first().is_some_and(|row| !row.is_multiple_of(BLOCK as u64));
+            if broken && matches!(tensor.data, TensorData::Q4_0(_)) {
+                return invalid(format!("the rows of tensor '{}' are not whole blocks of {BLOCK}", tensor.name));
             }
             let elements = tensor.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
             if tensor.dims.len() > MAX_DIMS as usize || elements != Some(tensor.data.elements()) || elements == Some(0)

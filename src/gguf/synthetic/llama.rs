@@ -14,11 +14,12 @@ pub struct LlamaShape {
     pub name: String,
     /// Transformer layers, at least 1.
     pub layers: u32,
-    /// Width of the model; a multiple of `heads`.
+    /// Width of the model; a multiple of `heads` unless `head` is given.
     pub embd: u32,
-    /// Attention heads; a multiple of `kv_heads`. `embd / heads` must be even, and a multiple of 32 for a Q8_0
-    /// cache.
+    /// Attention heads; a multiple of `kv_heads`.
     pub heads: u32,
+    /// Width of a head: even, and a multiple of 32 for a Q8_0 cache. 0 stands for `embd / heads`.
+    pub head: u32,
     /// Heads of keys and values.
     pub kv_heads: u32,
     /// Width of the feed-forward layers.
@@ -28,6 +29,8 @@ pub struct LlamaShape {
     /// Tokens of the vocabulary; made larger when the bytes, merges and special tokens need more. Real models
     /// have 32,000 to 262,144, which matters for speed.
     pub vocab: u32,
+    /// The output matrix is that of the input, as in many small models. Then nothing keeps answers from ending early.
+    pub tied: bool,
     /// Format of the matrices.
     pub weights: Weights,
     /// `tokenizer.ggml.pre`. The detokenizer of "smollm" gives back exactly the bytes; that of "gpt-2" removes spaces
@@ -44,14 +47,47 @@ impl Default for LlamaShape {
             layers: 2,
             embd: 64,
             heads: 2,
+            head: 0,
             kv_heads: 1,
             ff: 128,
             ctx_train: 512,
             vocab: 0,
+            tied: false,
             weights: Weights::F32,
             pretokenizer: "smollm".into(),
             chat_template: Some(CHAT_TEMPLATE.into()),
         }
+    }
+}
+
+impl LlamaShape {
+    /// The dimensions of Qwen3-0.6B (its config.json) in 4 bits, in the architecture `llama`: for speed, which does not
+    /// depend on what the weights are.
+    pub fn like_qwen3_0_6b() -> Self {
+        Self {
+            name: "random weights in the shape of Qwen3-0.6B".into(),
+            layers: 28,
+            embd: 1024,
+            heads: 16,
+            head: 128,
+            kv_heads: 8,
+            ff: 3072,
+            ctx_train: 40_960,
+            vocab: 151_936,
+            tied: true,
+            weights: Weights::Q4_0,
+            ..Self::default()
+        }
+    }
+
+    /// The special tokens of such a model: `<|im_start|>` and `<|im_end|>`.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let vocabulary = vocabulary(0);
+        vec![vocabulary.bos, vocabulary.eos]
+    }
+
+    fn head_width(&self) -> u32 {
+        if self.head == 0 { self.embd / self.heads } else { self.head }
     }
 }
 
@@ -124,12 +160,12 @@ fn validate(shape: &LlamaShape) -> Result<(), WriteError> {
     if counts.contains(&0) {
         return Err(WriteError::Invalid("every number of the shape must be at least 1".into()));
     }
-    if !shape.embd.is_multiple_of(shape.heads)
+    if (shape.head == 0 && !shape.embd.is_multiple_of(shape.heads))
         || !shape.heads.is_multiple_of(shape.kv_heads)
-        || !(shape.embd / shape.heads).is_multiple_of(2)
+        || !shape.head_width().is_multiple_of(2)
     {
         return Err(WriteError::Invalid(
-            "embd must be an even multiple of heads, and heads a multiple of kv_heads".into(),
+            "embd must be an even multiple of heads, or head even, and heads a multiple of kv_heads".into(),
         ));
     }
     Ok(())
@@ -180,7 +216,9 @@ fn metadata(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary) {
         .u32("llama.attention.head_count", shape.heads)
         .u32("llama.attention.head_count_kv", shape.kv_heads)
         .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .u32("llama.rope.dimension_count", shape.embd / shape.heads)
+        .u32("llama.attention.key_length", shape.head_width())
+        .u32("llama.attention.value_length", shape.head_width())
+        .u32("llama.rope.dimension_count", shape.head_width())
         .f32("llama.rope.freq_base", 10_000.0)
         .u32("llama.vocab_size", vocabulary.tokens.len() as u32)
         .string("tokenizer.ggml.model", "gpt2")
@@ -199,7 +237,7 @@ fn metadata(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary) {
 
 fn tensors(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary, random: &mut Random) {
     let [embd, ff] = [shape.embd, shape.ff].map(u64::from);
-    let kv = embd / u64::from(shape.heads) * u64::from(shape.kv_heads);
+    let [all, kv] = [shape.heads, shape.kv_heads].map(|heads| u64::from(shape.head_width()) * u64::from(heads));
     let vocab = vocabulary.tokens.len() as u64;
     let ones = || TensorData::F32(vec![1.0; shape.embd as usize]);
     let matrix = |writer: &mut Writer, random: &mut Random, name: &str, [columns, rows]: [u64; 2]| {
@@ -211,16 +249,19 @@ fn tensors(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary, ran
     for layer in 0..shape.layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
         writer.tensor(&name("attn_norm"), &[embd], ones());
-        matrix(writer, random, &name("attn_q"), [embd, embd]);
+        matrix(writer, random, &name("attn_q"), [embd, all]);
         matrix(writer, random, &name("attn_k"), [embd, kv]);
         matrix(writer, random, &name("attn_v"), [embd, kv]);
-        matrix(writer, random, &name("attn_output"), [embd, embd]);
+        matrix(writer, random, &name("attn_output"), [all, embd]);
         writer.tensor(&name("ffn_norm"), &[embd], ones());
         matrix(writer, random, &name("ffn_gate"), [embd, ff]);
         matrix(writer, random, &name("ffn_up"), [embd, ff]);
         matrix(writer, random, &name("ffn_down"), [ff, embd]);
     }
     writer.tensor("output_norm.weight", &[embd], ones());
+    if shape.tied {
+        return;
+    }
 
     // A gain above 1 keeps the best two logits apart, so that greedy answers do not depend on rounding. The
     // rows of the special tokens are zero: greedy answers run to their length limit.

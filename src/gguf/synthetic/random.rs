@@ -44,6 +44,7 @@ impl Weights {
         match self {
             Self::F32 => TensorData::F32(values),
             Self::F16 => TensorData::to_f16(&values),
+            Self::Q4_0 => TensorData::to_q4_0(&values),
         }
     }
 }

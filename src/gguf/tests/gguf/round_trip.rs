@@ -115,6 +115,33 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
 }
 
 #[test]
+fn a_model_in_4_bits_takes_18_bytes_for_32_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let shape = LlamaShape { weights: Weights::Q4_0, head: 64, tied: true, ..LlamaShape::default() };
+    write_llama(&path, &shape, 1).unwrap();
+    let header = check_file(&path).unwrap();
+    let tensor = |name: &str| header.tensors.iter().find(|tensor| tensor.name == name);
+    // Two heads of 64 from a width of 64.
+    let queries = tensor("blk.0.attn_q.weight").unwrap();
+    assert_eq!((queries.dims.as_slice(), queries.size), (&[64, 128][..], Some(64 * 128 / 32 * 18)));
+    assert!(tensor("output.weight").is_none());
+    let broken = LlamaShape { weights: Weights::Q4_0, embd: 48, heads: 2, ..LlamaShape::default() };
+    assert!(write_llama(&path, &broken, 1).is_err());
+}
+
+#[test]
+fn four_bits_keep_the_number_furthest_from_zero_and_its_sign() {
+    let mut values = [0.0f32; 32];
+    (values[0], values[5], values[31]) = (-4.0, 2.0, 1.0);
+    let TensorData::Q4_0(blocks) = TensorData::to_q4_0(&values) else { panic!("not in 4 bits") };
+    let (scale, numbers) = blocks[0];
+    let value = |nibble: u8| (f32::from(nibble) - 8.0) * scale.to_f32();
+    assert_eq!((value(numbers[0] & 15), value(numbers[5] & 15), value(numbers[15] >> 4)), (-4.0, 2.0, 1.0));
+    assert_eq!(value(numbers[1] & 15), 0.0);
+}
+
+#[test]
 fn an_impossible_shape_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");

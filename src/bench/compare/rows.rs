@@ -1,0 +1,59 @@
+//! The rows of the comparison, in the order of the document.
+
+mod clients;
+mod copies;
+mod embeddings;
+mod larger;
+mod latency;
+mod memory;
+mod one_stream;
+mod plain;
+mod rag;
+mod settings;
+
+use anyhow::Result;
+
+use super::Bench;
+use super::report::{Goal, Section, Verdict};
+
+/// Measures one row.
+type Row = fn(&Bench) -> Result<Section>;
+
+/// Every row, with the name under which it can be run alone.
+pub const ROWS: [(&str, Row); 15] = [
+    ("F1", one_stream::run),
+    ("F2", clients::eight),
+    ("F3", clients::neighbours),
+    ("F4", rag::first_token),
+    ("F5", rag::assembly),
+    ("F6", plain::run),
+    ("F7", embeddings::run),
+    ("F8", semantic_cache),
+    ("F9", memory::run),
+    ("gaps", latency::gaps),
+    ("ttft", latency::first_token),
+    ("clients", clients::curve),
+    ("copies", copies::run),
+    ("larger", larger::run),
+    ("settings", settings::run),
+];
+
+/// The names alone.
+pub fn names() -> Vec<&'static str> {
+    ROWS.iter().map(|(name, _)| *name).collect()
+}
+
+/// F8.
+fn semantic_cache(_: &Bench) -> Result<Section> {
+    Ok(Section {
+        title: "F8: semantic cache",
+        verdicts: vec![Verdict {
+            id: "F8",
+            what: "a hit of the semantic cache, ms".into(),
+            goal: Goal::AtMost(0.5),
+            value: None,
+            cause: "There is no such command yet.".into(),
+        }],
+        ..Section::default()
+    })
+}

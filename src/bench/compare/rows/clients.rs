@@ -1,0 +1,266 @@
+//! F2, F3: several clients at once, alone on the machine and beside a busy neighbour.
+
+use anyhow::Result;
+
+use crate::compare::Bench;
+use crate::compare::answers::{Server, together};
+use crate::compare::best::{Best, best, words};
+use crate::compare::ours::{Model, Ours};
+use crate::compare::peer::Peer;
+use crate::compare::process::neighbours as start_neighbours;
+use crate::compare::report::{Curve, Goal, Plot, Section, Table, Verdict};
+use crate::compare::stats::Sample;
+use crate::compare::text::Prompts;
+
+/// Clients, and sequences that each side has room for.
+pub const CLIENTS: usize = 8;
+
+/// Tokens of context for each sequence, on both sides.
+pub const CONTEXT: usize = 1024;
+
+/// Tokens of a short prompt.
+const SHORT: usize = 64;
+
+/// Our options for [`CLIENTS`] sequences: `PARALLEL` counts those of one worker.
+fn our_options(workers: usize) -> Vec<String> {
+    words(&format!("PARALLEL {} CTX {CONTEXT}", CLIENTS.div_ceil(workers.max(1))))
+}
+
+/// Our side with room for [`CLIENTS`] sequences and everything else at its default.
+pub fn our_side(bench: &Bench, model: &Model) -> Result<Ours> {
+    // AUTO chooses the number of workers; asked first, because PARALLEL counts per worker.
+    let workers = bench.ours_with(model, &["CTX", "64"])?.workers()?;
+    let options = our_options(workers);
+    bench.ours_plain(model, &options.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// llama-server's total context for [`CLIENTS`] sequences.
+fn total() -> usize {
+    CLIENTS * CONTEXT
+}
+
+/// llama-server's settings for several clients.
+fn best_for_clients(bench: &Bench, model: &Model, prompts: Prompts) -> Result<Best> {
+    if let Some(best) = bench.for_clients.get() {
+        return Ok(best.clone());
+    }
+    let total = total();
+    let mut settings = vec![format!("-np {CLIENTS} -c {total}"), format!("-np {CLIENTS} -c {total} -fa off")];
+    if !bench.arguments.quick {
+        settings.extend([
+            format!("-np {CLIENTS} -c {total} -kvu"),
+            format!("-np {CLIENTS} -c {total} -fa off -kvu"),
+            format!("-np {CLIENTS} -c {total} -fa off -ub 128"),
+            format!("-np {CLIENTS} -c {total} -fa off -t 1"),
+        ]);
+    }
+    let mut round = 0..;
+    let best = best(bench, model, &settings, "total tok/s", |peer| {
+        let prompts = prompts.several(1000 + round.next().unwrap_or(0), CLIENTS, SHORT);
+        Ok(together(peer, &prompts, bench.pick(32, 16))?.rate())
+    })?;
+    Ok(bench.for_clients.get_or_init(|| best).clone())
+}
+
+/// The two sides of these rows, with the same room.
+struct Sides {
+    ours: Ours,
+    best: Peer,
+    defaults: Peer,
+    prompts: Prompts,
+    /// Names for tables, in the order above.
+    names: [String; 3],
+    tried: Table,
+}
+
+impl Sides {
+    fn start(bench: &Bench) -> Result<Self> {
+        let model = bench.chat_model();
+        let ours = our_side(bench, &model)?;
+        let prompts = ours.prompts()?;
+        let settings = best_for_clients(bench, &model, prompts)?;
+        let defaults = format!("-c {}", total());
+        let names = [
+            format!("redis-infer ({})", ours.layout()?),
+            format!("llama-server, best: `{}`", settings.flags.join(" ")),
+            format!("llama-server, defaults: `{defaults}`"),
+        ];
+        Ok(Self {
+            ours,
+            best: bench.peer(&model.path, &settings.flags)?,
+            defaults: bench.peer(&model.path, &words(&defaults))?,
+            prompts,
+            names,
+            tried: settings.tried,
+        })
+    }
+
+    fn servers(&self) -> [&dyn Server; 3] {
+        [&self.ours, &self.best, &self.defaults]
+    }
+
+    /// Tokens per second of all clients together, of each side, runs alternating. `prompts` are those of a round.
+    fn rates(&self, rounds: u64, tokens: u64, prompts: impl Fn(u64) -> Vec<String>) -> Result<[Sample; 3]> {
+        let mut rates = [const { Vec::new() }; 3];
+        for round in 0..rounds {
+            for (server, rates) in self.servers().into_iter().zip(&mut rates) {
+                rates.push(together(server, &prompts(round), tokens)?.rate());
+            }
+        }
+        Ok(rates.map(|rates| rates.into_iter().collect()))
+    }
+}
+
+/// Ours to llama-server's best, which may turn out to be its defaults.
+fn to_best(rates: &[f64; 3]) -> f64 {
+    rates[0] / rates[1].max(rates[2])
+}
+
+/// F2.
+pub fn eight(bench: &Bench) -> Result<Section> {
+    let sides = Sides::start(bench)?;
+    let tokens = bench.pick(64, 24);
+    let context = bench.pick(768, 256);
+    let prompts = sides.prompts;
+    let short = |round: u64| prompts.several(10 + round, CLIENTS, SHORT);
+    // A document that all ask about, and a question of each: the document is read before the measurement.
+    let document = prompts.prompt(9, context - 48);
+    let long = |round: u64| -> Vec<String> {
+        let questions = prompts.several(30 + round, CLIENTS, 32);
+        questions.iter().map(|question| format!("{document} {question}")).collect()
+    };
+    let unseen = |round: u64| prompts.several(50 + round, CLIENTS, context);
+    sides.rates(1, 8, |_| short(90))?;
+    sides.rates(1, 2, |_| long(90))?;
+    let rounds = [bench.pick(5, 2), bench.pick(4, 2), 1];
+    let measured = [
+        (format!("prompts of {SHORT} tokens"), sides.rates(rounds[0], tokens, short)?),
+        (format!("{context} tokens, all but a question read before"), sides.rates(rounds[1], tokens, long)?),
+        (format!("{context} tokens, never seen"), sides.rates(rounds[2], tokens, unseen)?),
+    ];
+    let mut table = Table::new(&["8 clients", "side", "total tok/s", "p10", "p90", "redis-infer to this"]);
+    for (what, rates) in &measured {
+        for (name, rate) in sides.names.iter().zip(rates) {
+            let ratio = format!("{:.2}", rates[0].median() / rate.median());
+            table.row([what.clone(), name.clone()].into_iter().chain(rate.cells(1)).chain([ratio]));
+        }
+    }
+    let mut verdicts = Vec::new();
+    for (what, rates) in &measured[..2] {
+        let medians = rates.each_ref().map(Sample::median);
+        for (against, goal, value) in [("best", 1.3, to_best(&medians)), ("defaults", 2.0, medians[0] / medians[2])] {
+            verdicts.push(Verdict {
+                id: "F2",
+                what: format!("total tok/s of 8 clients, {what}, to llama-server's {against}"),
+                goal: Goal::AtLeast(goal),
+                value: Some(value),
+                cause: String::new(),
+            });
+        }
+    }
+    Ok(Section {
+        title: "F2: eight clients",
+        text: vec![format!(
+            "Eight clients send their prompts at the same moment, and each gets {tokens} tokens; {}, {} and {} rounds. The figure is all \
+             generated tokens by the time from the first prompt to the last answer, prompts included. Both sides have {CLIENTS} \
+             sequences of {CONTEXT} tokens, llama-server's defaults excepted: they have 4 slots.",
+            rounds[0], rounds[1], rounds[2]
+        )],
+        tables: vec![table, sides.tried],
+        verdicts,
+        ..Section::default()
+    })
+}
+
+/// Throughput by the number of clients.
+pub fn curve(bench: &Bench) -> Result<Section> {
+    let sides = Sides::start(bench)?;
+    let (rounds, tokens) = (bench.pick(2, 1), bench.pick(32, 16));
+    let numbers: &[usize] = bench.pick(&[1, 2, 4, 8, 16, 32], &[1, 4, 16]);
+    let prompts = sides.prompts;
+    sides.rates(1, 8, |_| prompts.several(92, CLIENTS, SHORT))?;
+    let names = ["redis-infer", "llama-server, best", "llama-server, defaults"];
+    let mut table =
+        Table::new(&["total tok/s with clients", names[0], names[1], names[2], "redis-infer to the better"]);
+    let mut curves = [const { Vec::new() }; 3];
+    for &clients in numbers {
+        let round = |round: u64| prompts.several(300 + 50 * clients as u64 + round, clients, 32);
+        let medians = sides.rates(rounds, tokens, round)?.map(|rate| rate.median());
+        curves.iter_mut().zip(medians).for_each(|(curve, median)| curve.push((clients as f64, median)));
+        let cells = medians.iter().map(|median| format!("{median:.1}"));
+        table.row([clients.to_string()].into_iter().chain(cells).chain([format!("{:.2}", to_best(&medians))]));
+    }
+    Ok(Section {
+        title: "Throughput by number of clients",
+        text: vec![format!("As F2 with prompts of 32 tokens and {tokens} tokens for each client; {rounds} rounds.")],
+        tables: vec![table],
+        plots: vec![Plot {
+            file: "bench-clients",
+            title: "Clients at once, prompts included",
+            x: "clients",
+            y: "total tok/s",
+            log_x: true,
+            curves: names.into_iter().zip(curves).map(|(name, points)| Curve { name, points }).collect(),
+        }],
+        ..Section::default()
+    })
+}
+
+/// F3.
+pub fn neighbours(bench: &Bench) -> Result<Section> {
+    let sides = Sides::start(bench)?;
+    let (rounds, tokens, most) = (bench.pick(2, 1), bench.pick(32, 16), bench.pick(2, 1));
+    let prompts = sides.prompts;
+    sides.rates(1, 8, |_| prompts.several(91, CLIENTS, SHORT))?;
+    let mut table = Table::new(&["busy", "side", "total tok/s", "p10", "p90", "kept", "redis-infer to this"]);
+    let mut medians: [Vec<f64>; 3] = [const { Vec::new() }; 3];
+    for busy in 0..=most {
+        let burning = start_neighbours(busy, &bench.arguments.work)?;
+        let rates =
+            sides.rates(rounds, tokens, |round| prompts.several(100 + 10 * busy as u64 + round, CLIENTS, SHORT))?;
+        drop(burning);
+        for ((name, rate), medians) in sides.names.iter().zip(&rates).zip(&mut medians) {
+            medians.push(rate.median());
+            let kept = format!("{:.0} %", 100.0 * rate.median() / medians[0]);
+            let ratio = format!("{:.2}", rates[0].median() / rate.median());
+            table.row([busy.to_string(), name.clone()].into_iter().chain(rate.cells(1)).chain([kept, ratio]));
+        }
+    }
+    let [ours, best, defaults] = &medians;
+    let ratio = |busy: usize| to_best(&[ours[busy], best[busy], defaults[busy]]);
+    let curve =
+        |name, values: &[f64]| Curve { name, points: (0..).map(f64::from).zip(values.iter().copied()).collect() };
+    Ok(Section {
+        title: "F3: beside busy neighbours",
+        text: vec![format!(
+            "As F2 with prompts of {SHORT} tokens and {tokens} tokens for each client, while other processes of normal priority \
+             keep one CPU each busy; {rounds} runs."
+        )],
+        tables: vec![table],
+        plots: vec![Plot {
+            file: "bench-neighbours",
+            title: "8 clients beside busy processes",
+            x: "processes that keep a CPU busy",
+            y: "total tok/s",
+            log_x: false,
+            curves: vec![
+                curve("redis-infer", ours),
+                curve("llama-server, best", best),
+                curve("llama-server, defaults", defaults),
+            ],
+        }],
+        verdicts: vec![Verdict {
+            id: "F3",
+            what: "total tok/s of 8 clients beside one busy process, to llama-server's best".into(),
+            goal: Goal::AtLeast(2.5),
+            value: Some(ratio(1)),
+            cause: format!(
+                "Beside one busy process the module keeps {:.0} % and llama-server {:.0} % of what each reaches alone; alone the \
+                 ratio is {:.2}.",
+                100.0 * ours[1] / ours[0],
+                100.0 * best[1] / best[0],
+                ratio(0)
+            ),
+        }],
+    })
+}

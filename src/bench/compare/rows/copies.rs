@@ -1,0 +1,61 @@
+//! Answers that repeat what stands in the prompt, where guessing ahead gains most.
+
+use anyhow::Result;
+
+use crate::compare::Bench;
+use crate::compare::answers::{Answer, Server};
+use crate::compare::best::words as flags;
+use crate::compare::report::{Section, Table};
+use crate::compare::stats::Sample;
+use crate::compare::text::words;
+
+/// Words of the text that is copied.
+const TEXT: usize = 100;
+
+/// Words of its beginning that stand at the end of the prompt: from there on the model copies.
+const BEGINNING: usize = 12;
+
+pub fn run(bench: &Bench) -> Result<Section> {
+    let (rounds, tokens) = (bench.pick(5, 2), bench.pick(64, 48));
+    let model = bench.chat_model();
+    let threads = bench.cpus.to_string();
+    let one = ["WORKERS", "1", "THREADS", &threads];
+    let [guessing, plain] = [bench.ours_with(&model, &one)?, bench.ours_plain(&model, &one)?];
+    let plain_flags = format!("-np 1 -t {threads}");
+    let guessing_flags = format!("{plain_flags} --spec-type ngram-simple");
+    let peers = [bench.peer(&model.path, &flags(&guessing_flags))?, bench.peer(&model.path, &flags(&plain_flags))?];
+    let sides: [(String, &dyn Server); 4] = [
+        ("redis-infer, `SPECULATION LOOKUP`, the default".into(), &guessing),
+        ("redis-infer, `SPECULATION NONE`".into(), &plain),
+        (format!("llama-server `{guessing_flags}`"), &peers[0]),
+        (format!("llama-server `{plain_flags}`"), &peers[1]),
+    ];
+    let mut rates = [const { Vec::new() }; 4];
+    for round in 0..=rounds {
+        let text = words(4000 + round, TEXT);
+        let beginning: Vec<&str> = text.split(' ').take(BEGINNING).collect();
+        let prompt = format!("{text}\n\n{text}\n\n{}", beginning.join(" "));
+        for ((_, server), rates) in sides.iter().zip(&mut rates) {
+            let answer: Answer = server.client()?.answer(&prompt, tokens)?;
+            // The first round warms up.
+            if round > 0 {
+                rates.push(answer.decode_rate());
+            }
+        }
+    }
+    let samples = rates.map(|rates| rates.into_iter().collect::<Sample>());
+    let mut table = Table::new(&["one client, an answer that copies", "decode tok/s", "p10", "p90", "to the last"]);
+    for ((name, _), sample) in sides.into_iter().zip(&samples) {
+        let ratio = format!("{:.2}", sample.median() / samples[3].median());
+        table.row([name].into_iter().chain(sample.cells(1)).chain([ratio]));
+    }
+    Ok(Section {
+        title: "Copies",
+        text: vec![format!(
+            "A text of {TEXT} words stands twice in the prompt, and then begins once more; the answer goes on with it, {tokens} tokens, \
+             {rounds} rounds. One context over all CPUs on both sides. This is the best case for guessing ahead."
+        )],
+        tables: vec![table],
+        ..Section::default()
+    })
+}
