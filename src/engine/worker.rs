@@ -144,8 +144,11 @@ impl<D: Decoder> Worker<D> {
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
         let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());
-        let drafts = self.payoff.is_some() && job.cut.is_none();
-        let lookup = drafts.then(|| Lookup::new(&prompt, job.options.max_tokens as usize));
+        let payoff = self.payoff.as_mut().filter(|_| job.cut.is_none());
+        let lookup = payoff.map(|payoff| {
+            payoff.begin();
+            Lookup::new(&prompt, job.options.max_tokens as usize)
+        });
         let admitted = if job.splices.is_empty() {
             self.scheduler.admit(prompt)
         } else {

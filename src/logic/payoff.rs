@@ -4,8 +4,11 @@
 //! pass over the token alone: nearly twice for two tokens on one machine with one kind of weights, hardly longer for
 //! eight on another. Both sides are learned while answers are generated. How often guesses are right costs nothing to
 //! learn, because they are compared with every token that comes, drafted or not. What a pass costs is known only
-//! afterwards, so there is an account of what drafts have lost: it lends a few passes and grows by a small share of all
-//! work, which bounds the loss whatever the text and the machine do.
+//! afterwards, so there is an account of what drafts may lose: it begins with a few passes, gets what drafts win and a
+//! small share of all work, and no draft risks more than is left. That bounds the loss whatever text and machine do.
+//!
+//! How long a pass takes also changes with the threads it gets and with what else runs on the machine. So a pass with
+//! drafts that took much longer or shorter than expected is followed by one without, which tells what has changed.
 
 use std::time::Duration;
 
@@ -39,29 +42,49 @@ const FORGIVENESS: f64 = 0.002;
 /// What a pass with drafts must promise to be better than one without.
 const MARGIN: f64 = 1.05;
 
-/// Passes that drafts may have lost at first.
+/// Passes that drafts may lose when an answer begins.
 const LENT_AT_FIRST: f64 = 3.0;
-/// Passes that they may lose in a row after they have won many.
-const LENT_MAX: f64 = 4.0;
-/// What each pass without drafts lends. Together with the above: over long answers drafts never lose more than this.
+/// Passes that they may lose after they have won many in the same answer.
+const LENT_MAX: f64 = 8.0;
+/// What each pass without drafts lends: over long answers drafts do not lose more.
 const LENT_PER_PASS: f64 = 0.015;
+
+/// A pass that takes so many times what was expected is a surprise, also the other way round.
+const SURPRISE: f64 = 1.5;
 
 /// What a worker has learned about drafts. Times are in passes without drafts.
 #[derive(Debug, Clone)]
 pub struct Payoff {
     /// Seconds of a pass without drafts; 0 while none was seen.
     pass_seconds: f64,
-    /// What a pass with each of [`SIZES`] takes.
-    costs: [f64; SIZES.len()],
+    /// What a pass with each of [`SIZES`] takes; `None` where none was made.
+    costs: [Option<f64>; SIZES.len()],
     /// How often the token after a match of each length is right.
     right: [f64; LENGTHS],
     /// Passes that drafts may still lose.
     lent: f64,
+    /// The last pass, if it was one with drafts and a surprise.
+    surprise: Option<Drafted>,
+}
+
+/// A pass with drafts.
+#[derive(Debug, Clone, Copy)]
+struct Drafted {
+    drafts: usize,
+    /// How many it gave.
+    tokens: usize,
+    seconds: f64,
 }
 
 impl Default for Payoff {
     fn default() -> Self {
-        Self { pass_seconds: 0.0, costs: SIZES.map(cost_at_first), right: RIGHT_AT_FIRST, lent: LENT_AT_FIRST }
+        Self {
+            pass_seconds: 0.0,
+            costs: [None; SIZES.len()],
+            right: RIGHT_AT_FIRST,
+            lent: LENT_AT_FIRST,
+            surprise: None,
+        }
     }
 }
 
@@ -70,25 +93,46 @@ fn cost_at_first(drafts: usize) -> f64 {
     1.0 + drafts as f64 / 2.0
 }
 
+fn is_far(seconds: f64, expected: f64) -> bool {
+    seconds > expected * SURPRISE || seconds * SURPRISE < expected
+}
+
 fn length_class(matched: usize) -> usize {
     (matched.saturating_sub(2).max(1).ilog2() as usize).min(LENGTHS - 1)
 }
 
 impl Payoff {
+    /// Takes note that an answer begins. What was won in others is no reason to risk more in this one.
+    pub fn begin(&mut self) {
+        self.lent = self.lent.min(LENT_AT_FIRST);
+    }
+
     /// How many drafts, at most `most`, the next pass should have after a match of `matched` tokens; often 0.
     #[must_use]
     pub fn drafts(&self, matched: usize, most: usize) -> usize {
-        if self.lent <= 0.0 || self.pass_seconds == 0.0 {
+        if self.surprise.is_some() || self.pass_seconds == 0.0 {
             return 0;
         }
         let mut best = (0, MARGIN);
-        for (&size, &cost) in SIZES.iter().zip(&self.costs) {
+        for size in SIZES {
+            let cost = self.cost(size);
             let gain = self.tokens(matched, size) / cost;
-            if size <= most && gain > best.1 {
+            // When all are wrong the pass gives one token all the same.
+            let risk = cost - 1.0;
+            if size <= most && risk <= self.lent && gain > best.1 {
                 best = (size, gain);
             }
         }
         best.0
+    }
+
+    /// What a pass with `drafts` takes; as experience with the next smaller or larger number lets expect when there was
+    /// none with this one.
+    fn cost(&self, drafts: usize) -> f64 {
+        let known = || SIZES.into_iter().zip(self.costs).filter_map(|(size, cost)| Some((size, cost?)));
+        let smaller = known().rfind(|&(size, _)| size <= drafts);
+        let Some((size, cost)) = smaller.or_else(|| known().next()) else { return cost_at_first(drafts) };
+        1.0 + (cost - 1.0) * drafts as f64 / size as f64
     }
 
     /// Tokens that a pass with `drafts` gives on average.
@@ -111,7 +155,9 @@ impl Payoff {
     /// Takes note of a pass over one token of one request.
     pub fn passed(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        if self.pass_seconds == 0.0 {
+        let surprise = self.surprise.take();
+        let is_new = surprise.is_some() && is_far(seconds, self.pass_seconds);
+        if self.pass_seconds == 0.0 || is_new {
             self.pass_seconds = seconds;
         } else {
             // A pass that was held up is not to make drafts look cheap.
@@ -119,21 +165,35 @@ impl Payoff {
         }
         self.lend(LENT_PER_PASS);
         for (cost, at_first) in self.costs.iter_mut().zip(SIZES.map(cost_at_first)) {
-            *cost -= (*cost - at_first).max(0.0) * FORGIVENESS;
+            if let Some(cost) = cost {
+                *cost -= (*cost - at_first).max(0.0) * FORGIVENESS;
+            }
+        }
+        if let Some(drafted) = surprise {
+            self.settle(drafted);
         }
     }
 
     /// Takes note of a pass over one token and `drafts` of one request, which gave `tokens`.
     pub fn passed_with(&mut self, drafts: usize, tokens: usize, took: Duration) {
-        if self.pass_seconds == 0.0 {
-            return;
+        let drafted = Drafted { drafts, tokens, seconds: took.as_secs_f64() };
+        if is_far(drafted.seconds, self.cost(drafts) * self.pass_seconds) {
+            self.surprise = Some(drafted);
+        } else {
+            self.settle(drafted);
         }
-        // Twice as long as one after the other: the machine was busy with something else.
+    }
+
+    /// Learns from a pass with drafts, now that it is known what one without them takes.
+    fn settle(&mut self, Drafted { drafts, tokens, seconds }: Drafted) {
+        // Twice as long as one token after the other: the machine was busy with something else.
         let longest = 2.0 * (drafts + 1) as f64;
-        let took = (took.as_secs_f64() / self.pass_seconds).clamp(1.0, longest);
+        let took = (seconds / self.pass_seconds.max(f64::MIN_POSITIVE)).clamp(1.0, longest);
         self.lend(tokens as f64 - took);
-        for (_, cost) in SIZES.iter().zip(&mut self.costs).filter(|(size, _)| **size == drafts) {
-            *cost += (took - *cost) * COST_WEIGHT;
+        let expected = self.cost(drafts);
+        let place = SIZES.iter().position(|&size| size == drafts);
+        if let Some(cost) = place.and_then(|place| self.costs.get_mut(place)) {
+            *cost = Some(expected + (took - expected) * COST_WEIGHT);
         }
     }
 
@@ -162,8 +222,13 @@ mod tests {
         payoff
     }
 
+    /// A pass with drafts, and one without if the first was a surprise.
     fn run(payoff: &mut Payoff, drafts: usize, tokens: usize, cost: f64) {
         payoff.passed_with(drafts, tokens, Duration::from_secs_f64(PASS * cost));
+        if payoff.surprise.is_some() {
+            assert_eq!(payoff.drafts(32, 100), 0);
+            payoff.passed(Duration::from_secs_f64(PASS));
+        }
     }
 
     #[test]
@@ -239,6 +304,47 @@ mod tests {
         assert!(tried_again);
     }
 
+    #[test]
+    fn an_answer_risks_no_more_than_the_first_one() {
+        let mut payoff = used_to(true);
+        for _ in 0..30 {
+            run(&mut payoff, 15, 16, 3.5);
+            run(&mut payoff, 3, 4, 3.5);
+        }
+        assert_eq!(payoff.drafts(32, 100), 15);
+        payoff.begin();
+        assert_eq!(payoff.lent, LENT_AT_FIRST);
+        // Three wrong passes in a row.
+        let passes = (0..100).take_while(|_| {
+            let drafts = payoff.drafts(32, 100);
+            run(&mut payoff, drafts, 1, 3.5);
+            drafts > 0
+        });
+        assert!(passes.count() < 3);
+    }
+
+    #[test]
+    fn a_machine_that_got_slower_is_no_reason_against_drafts() {
+        for slower in [0.4, 2.5] {
+            let mut payoff = used_to(true);
+            for _ in 0..30 {
+                run(&mut payoff, 15, 16, 3.0);
+            }
+            let mut drafted = 0;
+            for _ in 0..20 {
+                let drafts = payoff.drafts(32, 100);
+                if drafts == 0 {
+                    payoff.passed(Duration::from_secs_f64(PASS * slower));
+                } else {
+                    let took = Duration::from_secs_f64(PASS * slower * 3.0);
+                    payoff.passed_with(drafts, drafts + 1, took);
+                    drafted += 1;
+                }
+            }
+            assert!(drafted > 16, "{drafted} when passes took {slower}");
+        }
+    }
+
     proptest! {
         /// Whatever the guesses are worth, whatever passes cost and however both change.
         #[test]
@@ -258,7 +364,7 @@ mod tests {
                     }
                     let cost = 1.0 + drafts as f64 * dearer / 6.0;
                     let accepted = (drafts as f64 * right) as usize * usize::from(step % 3 != 0);
-                    run(&mut payoff, drafts, accepted + 1, cost);
+                    payoff.passed_with(drafts, accepted + 1, Duration::from_secs_f64(PASS * cost));
                     payoff.guessed(Guess { matched, is_right: accepted > 0 });
                     (spent, tokens) = (spent + cost, tokens + accepted + 1);
                 }
