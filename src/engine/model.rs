@@ -1,6 +1,7 @@
 //! A loaded model: its weights (shared by all contexts), facts, tokenizer and chat template.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -185,7 +186,7 @@ impl Model {
             Purpose::Reranking => Some(reranker::pair_layout(&llama, &header)?),
             Purpose::Generation | Purpose::Embedding => None,
         };
-        let rope = rope_of(&header, &llama);
+        let rope = rope_of(&header, &path, &llama);
         Ok(Self {
             name: options.name.clone(),
             purpose,
@@ -464,11 +465,11 @@ fn longest_run(text: &str) -> usize {
     longest
 }
 
-fn rope_of(header: &Header, model: &LlamaModel) -> Result<Rope, String> {
+fn rope_of(header: &Header, path: &Path, model: &LlamaModel) -> Result<Rope, String> {
     // SAFETY: the model is live.
     let kind = unsafe { llama_cpp_sys_2::llama_model_rope_type(model_ptr(model)) };
     // SAFETY: as above.
-    rope(header, kind, unsafe { llama_cpp_sys_2::llama_model_n_swa(model_ptr(model)) })
+    rope(header, path, kind, unsafe { llama_cpp_sys_2::llama_model_n_swa(model_ptr(model)) })
 }
 
 fn has_encoder(model: &LlamaModel) -> bool {

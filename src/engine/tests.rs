@@ -293,6 +293,8 @@ struct Models {
 static MODELS: LazyLock<Models> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();
     write_llama(&dir.path().join("chat.gguf"), &LlamaShape::default(), 1).unwrap();
+    let divides = LlamaShape { rope_divisors: true, ..LlamaShape::default() };
+    write_llama(&dir.path().join("divides.gguf"), &divides, 1).unwrap();
     write_bert(&dir.path().join("embed.gguf"), &BertShape::default(), 1).unwrap();
     for (name, labels) in [("rank", 1), ("classify", 3)] {
         let shape = BertShape { labels, ..BertShape::default() };

@@ -44,6 +44,8 @@ pub struct Rope {
     pub head: usize,
     /// `rope.freq_base`.
     pub base: f64,
+    /// What the angle of each pair is divided by; none where it is 1.
+    pub divisors: Vec<f32>,
 }
 
 /// Which two numbers of a head are turned together.
@@ -210,7 +212,8 @@ struct Turn(Vec<(f32, f32)>);
 
 impl Turn {
     fn by(positions: f64, rope: &Rope) -> Self {
-        let angle = |pair: usize| positions * rope.base.powf(-2.0 * pair as f64 / rope.turned as f64);
+        let divisor = |pair: usize| rope.divisors.get(pair).map_or(1.0, |&divisor| f64::from(divisor));
+        let angle = |pair: usize| positions * rope.base.powf(-2.0 * pair as f64 / rope.turned as f64) / divisor(pair);
         let pairs = (0..rope.turned / 2).map(angle);
         Self(pairs.map(|angle| (angle.cos() as f32, angle.sin() as f32)).collect())
     }

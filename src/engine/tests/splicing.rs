@@ -84,8 +84,14 @@ fn farthest(one: &[f32], other: &[f32]) -> f32 {
 
 #[test]
 fn a_moved_block_is_what_llama_cpp_makes_of_shifted_cells() {
+    for name in ["chat", "divides"] {
+        assert_moved_as_shifted(name);
+    }
+}
+
+fn assert_moved_as_shifted(name: &str) {
     let engine = Engine::new(ENGINE);
-    let served = one_worker(&engine);
+    let served = load(&engine, options(name)).unwrap();
     let before = beginning();
     let shift = before.len() as i32;
     let mut context = context(&served);

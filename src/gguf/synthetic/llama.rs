@@ -36,6 +36,8 @@ pub struct LlamaShape {
     /// `tokenizer.ggml.pre`. The detokenizer of "smollm" gives back exactly the bytes; that of "gpt-2" removes spaces
     /// before punctuation.
     pub pretokenizer: String,
+    /// Whether it divides the angles of positions, as Llama 3.1 and later do.
+    pub rope_divisors: bool,
     /// Jinja template of a conversation; `None` for a base model.
     pub chat_template: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Default for LlamaShape {
             tied: false,
             weights: Weights::F32,
             pretokenizer: "smollm".into(),
+            rope_divisors: false,
             chat_template: Some(CHAT_TEMPLATE.into()),
         }
     }
@@ -257,6 +260,11 @@ fn tensors(writer: &mut Writer, shape: &LlamaShape, vocabulary: &Vocabulary, ran
         matrix(writer, random, &name("ffn_gate"), [embd, ff]);
         matrix(writer, random, &name("ffn_up"), [embd, ff]);
         matrix(writer, random, &name("ffn_down"), [ff, embd]);
+    }
+    if shape.rope_divisors {
+        let pairs = shape.embd / shape.heads / 2;
+        let divisors = (0..pairs).map(|pair| 1.0 + pair as f32 / 2.0).collect();
+        writer.tensor("rope_freqs.weight", &[u64::from(pairs)], TensorData::F32(divisors));
     }
     writer.tensor("output_norm.weight", &[embd], ones());
     if shape.tied {

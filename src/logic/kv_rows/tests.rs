@@ -8,7 +8,7 @@ const STREAMS: u32 = 3;
 
 /// For the rows of [`KvRows::example`].
 fn rope(pairs: Pairs) -> Rope {
-    Rope { pairs, turned: 4, head: 4, base: 100.0 }
+    Rope { pairs, turned: 4, head: 4, base: 100.0, divisors: Vec::new() }
 }
 
 fn rows(first: usize, tokens: usize) -> KvRows {
@@ -59,6 +59,20 @@ fn a_key_is_turned_by_the_angle_of_its_positions() {
             }
         }
     }
+}
+
+#[test]
+fn a_divisor_makes_the_angle_of_its_pair_smaller() {
+    let (one, moved) = (rows(0, 4), rows(8, 1));
+    let turned = |first: usize, rope: &Rope| {
+        let moved = KvRows { first, ..moved.clone() };
+        keys(&KvRows::cut(&join(&[all(&one), all(&moved)], rope, 1).unwrap(), 4).unwrap())
+    };
+    let slowed = Rope { divisors: vec![4.0, 1.0], ..rope(Pairs::Neighbours) };
+    // Back by four positions at a quarter of the angle, or by one.
+    let (slow, fast) = (turned(8, &slowed), turned(5, &rope(Pairs::Neighbours)));
+    let near = |(slow, fast): (&f32, &f32)| (slow - fast).abs() < 0.02;
+    assert!(slow.chunks_exact(4).zip(fast.chunks_exact(4)).all(|(slow, fast)| slow[..2].iter().zip(fast).all(near)));
 }
 
 #[test]
