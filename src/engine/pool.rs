@@ -33,9 +33,20 @@ struct Shared {
 }
 
 impl<J: Job> Inbox<J> {
+    /// Says that the worker, whose slots hold these tokens, is about to wait: before it answers its last request, because
+    /// the client may send the next one at once.
+    pub(super) fn announce(&self, held: Vec<Vec<u32>>) {
+        self.queue.announce(self.worker, held);
+    }
+
     /// Waits for a job for a worker whose slots hold these tokens.
     pub(super) fn wait(&self, held: Vec<Vec<u32>>) -> Next<J> {
         self.queue.wait(self.worker, held)
+    }
+
+    /// Says that the worker is not going to wait any more.
+    pub(super) fn leave(&self) {
+        self.queue.leave(self.worker);
     }
 
     /// A job if there are more than the idle workers will take.
@@ -54,6 +65,13 @@ impl<J: Job> Inbox<J> {
         if self.shared.panic_next.load(Ordering::Relaxed) && self.shared.panic_next.swap(false, Ordering::AcqRel) {
             std::panic::panic_any("forced by INFER.DEBUG PANIC");
         }
+    }
+}
+
+impl<J> Drop for Inbox<J> {
+    /// Leaves to others what was meant for this worker.
+    fn drop(&mut self) {
+        self.queue.leave(self.worker);
     }
 }
 

@@ -70,12 +70,26 @@ impl<J: Job> Queue<J> {
         Ok(())
     }
 
+    /// Says that `worker`, whose slots hold these tokens, is about to wait.
+    pub(super) fn announce(&self, worker: usize, held: Vec<Vec<u32>>) {
+        let mut state = self.state();
+        match state.idle.iter_mut().find(|waiting| waiting.worker == worker) {
+            Some(waiting) => waiting.held = held,
+            None => {
+                state.clock += 1;
+                let since = state.clock;
+                state.idle.push(Waiting { worker, since, held });
+            }
+        }
+        drop(state);
+        // A job may now be for another worker, which sleeps.
+        self.changed.notify_all();
+    }
+
     /// Waits for a job for `worker`, whose slots hold these tokens.
     pub(super) fn wait(&self, worker: usize, held: Vec<Vec<u32>>) -> Next<J> {
+        self.announce(worker, held);
         let mut state = self.state();
-        state.clock += 1;
-        let since = state.clock;
-        state.idle.push(Waiting { worker, since, held });
         loop {
             let job = state.take_for(worker);
             // What is left in a closed queue is for others.
@@ -100,6 +114,12 @@ impl<J: Job> Queue<J> {
 }
 
 impl<J> Queue<J> {
+    /// Says that `worker` is not going to wait after all.
+    pub(super) fn leave(&self, worker: usize) {
+        self.state().idle.retain(|waiting| waiting.worker != worker);
+        self.changed.notify_all();
+    }
+
     /// Takes no more jobs.
     pub(super) fn close(&self) {
         self.state().closed = true;
@@ -181,6 +201,70 @@ mod tests {
         assert_eq!(idle.recv_timeout(Duration::from_secs(5)), Ok(Some(vec![1])));
         assert_eq!([taken(queue.poll()), taken(queue.poll())], [Some(vec![3]), Some(vec![4])]);
         assert!(matches!(queue.poll(), Next::Nothing));
+    }
+
+    #[test]
+    fn a_job_is_left_to_a_worker_that_is_about_to_wait_unless_it_leaves() {
+        let queue = Arc::new(Queue::default());
+        let other = waiting(&queue, 0, Vec::new());
+        queue.announce(1, vec![(0..100).collect()]);
+        queue.push((0..101).collect()).unwrap();
+        assert!(matches!(queue.poll(), Next::Nothing));
+        assert!(other.recv_timeout(Duration::from_millis(50)).is_err());
+        queue.leave(1);
+        assert_eq!(other.recv_timeout(Duration::from_secs(5)), Ok(Some((0..101).collect())));
+    }
+
+    #[test]
+    fn a_job_never_waits_for_a_worker_that_waits_for_it() {
+        let queue = Arc::new(Queue::default());
+        queue.announce(0, Vec::new());
+        queue.push(vec![1]).unwrap();
+        let other = waiting(&queue, 1, Vec::new());
+        let announced = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || taken(queue.wait(0, Vec::new()))
+        });
+        // Both wait, for two jobs.
+        queue.push(vec![2]).unwrap();
+        let told = [announced.join().unwrap(), other.recv_timeout(Duration::from_secs(5)).unwrap()];
+        assert!(told == [Some(vec![1]), Some(vec![2])] || told == [Some(vec![2]), Some(vec![1])], "{told:?}");
+    }
+
+    #[test]
+    fn every_job_is_taken_however_workers_come_and_go() {
+        const JOBS: usize = 5000;
+        let queue: Arc<Queue<Vec<u32>>> = Arc::default();
+        let (tell, told) = channel();
+        for worker in 0..4 {
+            let (queue, tell) = (Arc::clone(&queue), tell.clone());
+            thread::spawn(move || {
+                let mut held = Vec::new();
+                while let Next::Job(job) = queue.wait(worker, vec![held]) {
+                    held = job.clone();
+                    while let Next::Job(more) = queue.poll() {
+                        tell.send(more).unwrap();
+                    }
+                    if job.len() % 2 == 0 {
+                        queue.announce(worker, vec![held.clone()]);
+                    }
+                    tell.send(job).unwrap();
+                }
+            });
+        }
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut answered = 0;
+        for pushed in 1..=JOBS {
+            queue.push((random.u32(0..3)..random.u32(0..200)).collect()).unwrap();
+            // Sometimes all are waited for, so that all workers are idle.
+            while answered < pushed && random.u32(0..4) == 0 {
+                told.recv_timeout(Duration::from_secs(20)).expect("no job is left");
+                answered += 1;
+            }
+        }
+        queue.close();
+        drop(tell);
+        assert_eq!(answered + told.iter().count(), JOBS);
     }
 
     #[test]

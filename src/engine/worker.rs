@@ -382,6 +382,9 @@ impl<D: Decoder> Worker<D> {
     fn release(&mut self, slot: SlotId, outcome: Result<FinishReason, EngineError>) {
         self.scheduler.release(slot);
         if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
+            if self.is_idle() {
+                self.inbox.announce(self.scheduler.held());
+            }
             running.finish(outcome);
         }
     }
@@ -415,6 +418,7 @@ impl<D: Decoder> Worker<D> {
                 running.finish(Err(EngineError::Cancelled(reason)));
             }
         }
+        self.inbox.leave();
         while let Next::Job(job) = self.inbox.poll() {
             fail(job, EngineError::Cancelled(reason));
         }
