@@ -58,6 +58,13 @@ impl Ours {
         command.exec(&mut self.connection()?).with_context(|| format!("loading {}", path.display()))
     }
 
+    /// An answer of exactly `tokens` tokens to the message of a user, drawn with `seed` instead of greedily.
+    pub fn drawn(&self, message: &str, tokens: u64, seed: u64) -> Result<Answer> {
+        let mut command = redis::cmd("INFER.GENERATE");
+        command.arg("chat").arg(0).arg("TEXT").arg(message).arg("SEED").arg(seed);
+        timed(&mut self.connection()?, command, tokens, &self.ends)
+    }
+
     /// A new connection.
     pub fn connection(&self) -> Result<Connection> {
         connect(&self.url)
@@ -126,16 +133,21 @@ struct Generating {
 impl Client for Generating {
     fn answer(&mut self, prompt: &str, tokens: u64) -> Result<Answer> {
         let mut command = redis::cmd("INFER.GENERATE");
-        command.arg("chat").arg(0).arg("TEXT").arg(prompt).arg("RAW").arg("MAXTOKENS").arg(tokens);
-        command.arg("TEMP").arg(0).arg("WITHSTATS").arg("LOGITBIAS").arg(self.ends.len());
-        for id in &self.ends {
-            command.arg(id).arg(-100);
-        }
-        let start = Instant::now();
-        let reply: Value = command.query(&mut self.connection)?;
-        let wall = start.elapsed();
-        Fields::of(reply)?.answer(wall, tokens)
+        command.arg("chat").arg(0).arg("TEXT").arg(prompt).arg("RAW").arg("TEMP").arg(0);
+        timed(&mut self.connection, command, tokens, &self.ends)
     }
+}
+
+/// The answer to `command`, of exactly `tokens` tokens, none of them in `ends`.
+fn timed(connection: &mut Connection, mut command: redis::Cmd, tokens: u64, ends: &[u32]) -> Result<Answer> {
+    command.arg("MAXTOKENS").arg(tokens).arg("WITHSTATS").arg("LOGITBIAS").arg(ends.len());
+    for id in ends {
+        command.arg(id).arg(-100);
+    }
+    let start = Instant::now();
+    let reply: Value = command.query(connection)?;
+    let wall = start.elapsed();
+    Fields::of(reply)?.answer(wall, tokens)
 }
 
 /// A reply that is a map, in RESP2 a flat array.
