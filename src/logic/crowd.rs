@@ -2,7 +2,7 @@
 //!
 //! Threads of one pass meet after each step of the computation, so the slowest of them sets the pace: when one shares
 //! its CPU with somebody else, a pass of two threads is slower than one of a single thread, for which the system finds
-//! a CPU that is free. So the ceiling goes down when a thread had to wait for its CPU, and a higher one is tried after a
+//! a CPU that is free. So the ceiling goes down when threads had to wait for their CPUs, and a higher one is tried after a
 //! pause, which is longer each time the try fails. No clock here: the caller says what time it is.
 
 use std::time::Duration;
@@ -12,6 +12,9 @@ use std::time::Duration;
 const CROWDED: f64 = 0.2;
 /// Less than this is no reason to change anything, however short the pass.
 const NOTICEABLE: Duration = Duration::from_micros(1500);
+/// So much at once is no accident. Less is one only when it happens in two passes in a row: whoever asked for the pass
+/// needs a CPU for a moment as well.
+const ALARMING: Duration = Duration::from_millis(10);
 /// The first pause, and the longest one. A try costs about one pass, so at the end they cost less than a percent.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -29,6 +32,8 @@ pub struct Crowd {
     retry: Duration,
     pause: Duration,
     calm: u32,
+    /// Whether the latest pass was crowded.
+    noticed: bool,
 }
 
 impl Crowd {
@@ -36,7 +41,7 @@ impl Crowd {
     #[must_use]
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
-        Self { most, ceiling: most, trying: false, retry: Duration::ZERO, pause: FIRST_PAUSE, calm: 0 }
+        Self { most, ceiling: most, trying: false, retry: Duration::ZERO, pause: FIRST_PAUSE, calm: 0, noticed: false }
     }
 
     /// Threads for a pass that begins at `now` and could use `wish`: at least 1.
@@ -61,7 +66,12 @@ impl Crowd {
             // It began before the ceiling went down.
             return;
         }
-        if lost > NOTICEABLE.max(elapsed.mul_f64(CROWDED)) {
+        let crowded = lost > NOTICEABLE.max(elapsed.mul_f64(CROWDED));
+        let again = std::mem::replace(&mut self.noticed, crowded);
+        if crowded && !again && !is_try && lost < ALARMING {
+            return;
+        }
+        if crowded {
             self.ceiling = self.ceiling.min(threads - threads.div_ceil(4));
             self.retry = now + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -194,6 +204,21 @@ mod tests {
         crowd.learn(PASS, 8, PASS, PASS);
         let later = PASS + FIRST_PAUSE;
         assert_eq!([5, 8, 8].map(|wish| crowd.grant(later, wish)), [5, 8, 6]);
+    }
+
+    #[test]
+    fn one_short_disturbance_changes_nothing_and_two_in_a_row_do() {
+        let lost = PASS / 2;
+        let mut crowd = Crowd::new(2);
+        for lost in [lost, CALM_PASS, lost] {
+            crowd.learn(PASS, 2, PASS, lost);
+            assert_eq!(crowd.allowed(), 2);
+        }
+        crowd.learn(PASS, 2, PASS, lost);
+        assert_eq!(crowd.allowed(), 1);
+        assert_eq!(crowd.grant(PASS + FIRST_PAUSE, 2), 2);
+        crowd.learn(PASS + FIRST_PAUSE, 2, PASS, lost);
+        assert_eq!(crowd.allowed(), 1, "one is enough in a try");
     }
 
     #[test]
