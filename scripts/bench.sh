@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make bench: this module beside llama-server. A full run writes docs/BENCHMARKS.md and its plots in about 20 minutes.
-#   QUICK=1             fewer and shorter runs, five minutes; the report goes to the build folder
+# make bench: this module beside llama-server. A full run writes docs/BENCHMARKS.md and its plots in about 25 minutes.
+#   QUICK=1             fewer and shorter runs, about five minutes; the report goes to the build folder
 #   ROWS=F1,F2          these rows only; the same
 #   OUT=folder          puts the report there
 #   LLAMA_SERVER=path   compares with this one, instead of building the pinned one (scripts/peer.sh)

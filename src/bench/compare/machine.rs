@@ -20,7 +20,7 @@ pub fn introduction(arguments: &Arguments) -> Result<String> {
     Ok(format!(
         "# redis-infer beside llama-server\n\n\
          Written by `make bench` ({mode}); not edited by hand. `ROWS=F1,F2 make bench` measures some rows, `QUICK=1 make bench`\n\
-         takes five minutes, both leave this file alone; `LLAMA_SERVER=path` compares with another llama-server.\n\n\
+         takes about five minutes, both leave this file alone; `LLAMA_SERVER=path` compares with another llama-server.\n\n\
          Both sides run on the same machine with the same GGUF file (SmolLM2-135M-Instruct, Q4_1, where nothing else is\n\
          said), get the same prompts, answer greedily and with the same number of tokens, which is checked. Their runs\n\
          alternate (A B A B). Figures are medians, with the 10th and 90th percentile. llama-server runs with its prompt cache, and\n\

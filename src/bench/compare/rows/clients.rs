@@ -18,8 +18,9 @@ pub const CLIENTS: usize = 8;
 /// Tokens of context for each sequence, on both sides.
 pub const CONTEXT: usize = 1024;
 
-/// Tokens of a short prompt.
+/// Tokens of a short prompt, and of one beside busy neighbours.
 const SHORT: usize = 64;
+const SHORTEST: usize = 16;
 
 /// Our options for [`CLIENTS`] sequences: `PARALLEL` counts those of one worker.
 fn our_options(workers: usize) -> Vec<String> {
@@ -132,7 +133,7 @@ pub fn eight(bench: &Bench) -> Result<Section> {
     let unseen = |round: u64| prompts.several(50 + round, CLIENTS, context);
     sides.rates(1, 8, |_| short(90))?;
     sides.rates(1, 2, |_| long(90))?;
-    let rounds = [bench.pick(5, 2), bench.pick(4, 2), 1];
+    let rounds = [bench.pick(4, 1), bench.pick(3, 1), 1];
     let measured = [
         (format!("prompts of {SHORT} tokens"), sides.rates(rounds[0], tokens, short)?),
         (format!("{context} tokens, all but a question read before"), sides.rates(rounds[1], tokens, long)?),
@@ -175,7 +176,7 @@ pub fn eight(bench: &Bench) -> Result<Section> {
 /// Throughput by the number of clients.
 pub fn curve(bench: &Bench) -> Result<Section> {
     let sides = Sides::start(bench)?;
-    let (rounds, tokens) = (bench.pick(2, 1), bench.pick(32, 16));
+    let (rounds, tokens) = (bench.pick(2, 1), bench.pick(24, 12));
     let numbers: &[usize] = bench.pick(&[1, 2, 4, 8, 16, 32], &[1, 4, 16]);
     let prompts = sides.prompts;
     sides.rates(1, 8, |_| prompts.several(92, CLIENTS, SHORT))?;
@@ -209,15 +210,15 @@ pub fn curve(bench: &Bench) -> Result<Section> {
 /// F3.
 pub fn neighbours(bench: &Bench) -> Result<Section> {
     let sides = Sides::start(bench)?;
-    let (rounds, tokens, most) = (bench.pick(2, 1), bench.pick(32, 16), bench.pick(2, 1));
+    let (rounds, tokens, most) = (bench.pick(2, 1), bench.pick(24, 12), bench.pick(2, 1));
     let prompts = sides.prompts;
-    sides.rates(1, 8, |_| prompts.several(91, CLIENTS, SHORT))?;
+    sides.rates(1, 8, |_| prompts.several(91, CLIENTS, SHORTEST))?;
     let mut table = Table::new(&["busy", "side", "total tok/s", "p10", "p90", "kept", "redis-infer to this"]);
     let mut medians: [Vec<f64>; 3] = [const { Vec::new() }; 3];
     for busy in 0..=most {
         let burning = start_neighbours(busy, &bench.arguments.work)?;
         let rates =
-            sides.rates(rounds, tokens, |round| prompts.several(100 + 10 * busy as u64 + round, CLIENTS, SHORT))?;
+            sides.rates(rounds, tokens, |round| prompts.several(100 + 10 * busy as u64 + round, CLIENTS, SHORTEST))?;
         drop(burning);
         for ((name, rate), medians) in sides.names.iter().zip(&rates).zip(&mut medians) {
             medians.push(rate.median());
@@ -233,7 +234,7 @@ pub fn neighbours(bench: &Bench) -> Result<Section> {
     Ok(Section {
         title: "F3: beside busy neighbours",
         text: vec![format!(
-            "As F2 with prompts of {SHORT} tokens and {tokens} tokens for each client, while other processes of normal priority \
+            "As F2 with prompts of {SHORTEST} tokens and {tokens} tokens for each client, while other processes of normal priority \
              keep one CPU each busy; {rounds} runs."
         )],
         tables: vec![table],

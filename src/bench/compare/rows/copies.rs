@@ -26,7 +26,7 @@ const MESSAGES: [&str; 4] = [
 ];
 
 pub fn run(bench: &Bench) -> Result<Section> {
-    let (rounds, tokens) = (bench.pick(5, 2), bench.pick(64, 48));
+    let (rounds, tokens) = (bench.pick(5, 1), bench.pick(64, 32));
     let model = bench.chat_model();
     let threads = bench.cpus.to_string();
     let one = ["WORKERS", "1", "THREADS", &threads];

@@ -17,7 +17,7 @@ const CLIENTS: usize = 4;
 
 pub fn run(bench: &Bench) -> Result<Section> {
     let model = made(&bench.arguments.shape_model)?;
-    let (rounds, tokens, prompt) = (bench.pick(3, 1), bench.pick(24, 6), bench.pick(64, 16));
+    let (rounds, tokens, prompt) = (bench.pick(2, 1), bench.pick(24, 6), bench.pick(64, 16));
     let cpus = bench.cpus;
     let threads = cpus.to_string();
     let ours = bench.ours_plain(&model, &["PARALLEL", "2", "CTX", "1024"])?;

@@ -23,7 +23,7 @@ const LONG: usize = 3000;
 /// The first token, by the length of the prompt.
 pub fn first_token(bench: &Bench) -> Result<Section> {
     let lengths: &[usize] = bench.pick(&[64, 256, 1024, 3072], &[64, 256, 1024]);
-    let rounds = bench.pick(3, 1);
+    let rounds = bench.pick(2, 1);
     let model = bench.chat_model();
     let ours = bench.ours_with(&model, &[])?;
     let peer_flags = format!("-np 1 -c 4096 -t {}", bench.cpus);
@@ -70,7 +70,7 @@ pub fn first_token(bench: &Bench) -> Result<Section> {
 
 /// What running answers notice of a long prompt.
 pub fn gaps(bench: &Bench) -> Result<Section> {
-    let (rounds, tokens) = (bench.pick(3, 1), bench.pick(200, 100));
+    let (rounds, tokens) = (bench.pick(2, 1), bench.pick(200, 60));
     let length = bench.pick(LONG, LONG / 3);
     let model = bench.chat_model();
     let mut found = [const { Vec::new() }; 2];

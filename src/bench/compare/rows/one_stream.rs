@@ -12,7 +12,7 @@ use crate::compare::stats::Sample;
 const PROMPT: usize = 64;
 
 pub fn run(bench: &Bench) -> Result<Section> {
-    let (repeats, tokens) = (bench.pick(7, 3), bench.pick(128, 48));
+    let (repeats, tokens) = (bench.pick(7, 2), bench.pick(128, 48));
     let model = bench.chat_model();
     let threads = bench.cpus.to_string();
     let ours = bench.ours_plain(&model, &[])?;

@@ -53,7 +53,7 @@ fn peers(bench: &Bench, generator: &str) -> Result<(Peer, Peer)> {
 
 /// F4: documents that were in a prompt before, in another order.
 pub fn first_token(bench: &Bench) -> Result<Section> {
-    let (sets, again) = (bench.pick(4, 2), bench.pick(4, 2));
+    let (sets, again) = (bench.pick(2, 1), bench.pick(2, 1));
     let threads = bench.cpus.to_string();
     let plain = ours(bench, &[])?;
     let whole = ours(bench, &["WORKERS", "1", "THREADS", &threads])?;
@@ -155,7 +155,7 @@ pub fn first_token(bench: &Bench) -> Result<Section> {
 
 /// F5: what retrieval costs besides the models; and tokenizing.
 pub fn assembly(bench: &Bench) -> Result<Section> {
-    let (number, asks) = (bench.pick(200, 40), bench.pick(60, 15));
+    let (number, asks) = (bench.pick(100, 20), bench.pick(60, 15));
     let plain = ours(bench, &[])?;
     let (embedder, peer) = peers(bench, "-np 1 -c 4096")?;
     let mut module = Module::new(&plain, &[])?;

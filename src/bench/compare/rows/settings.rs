@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str); 8] = [
 const SEQUENCES: [u64; 2] = [1, 4];
 
 pub fn run(bench: &Bench) -> Result<Section> {
-    let depths: [u64; 2] = bench.pick([64, 768], [32, 256]);
+    let depths: [u64; 2] = bench.pick([64, 512], [32, 128]);
     let program = bench.arguments.batched_bench.as_ref().context("there is no llama-batched-bench")?;
     let mut head = vec!["setting".to_owned(), "flags".to_owned(), format!("prefill, {} tokens", depths[1])];
     for depth in depths {
