@@ -530,14 +530,10 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
         params.n_ubatch = spec.batch.min(UBATCH);
         // The default reserves a row of logits per token of the batch, hundreds of MB for a large vocabulary.
         params.n_outputs_max = spec.logits;
-        // A buffer per sequence without flash attention decodes 1.4 to 2 times faster on CPUs than llama.cpp's
-        // defaults. A quantised cache needs flash attention.
+        // A buffer per sequence, so that each sees its own cells only; flash attention where the model allows it. What that
+        // gains on CPUs: docs/BENCHMARKS.md, "Settings of llama.cpp".
         params.kv_unified = false;
-        params.flash_attn_type = if spec.kv_type == KvType::F16 {
-            sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
-        } else {
-            sys::LLAMA_FLASH_ATTN_TYPE_ENABLED
-        };
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
         if spec.kv_type == KvType::Q8_0 {
             params.type_k = sys::GGML_TYPE_Q8_0;
             params.type_v = sys::GGML_TYPE_Q8_0;

@@ -69,7 +69,7 @@ impl Embedder {
                 self.take(job);
             }
             while self.requests.len() < REQUESTS
-                && let Next::Job(job) = inbox.poll()
+                && let Next::Job(job) = inbox.poll(Vec::new)
             {
                 self.take(job);
             }

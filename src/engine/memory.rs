@@ -64,8 +64,8 @@ fn estimate_model(header: &Header, purpose: Purpose, options: &LoadOptions, layo
         (Purpose::Generation, KvType::Q8_0) => of_token.saturating_mul(34) / 32,
     };
 
-    // Flash attention, which a quantised cache needs, keeps no scores of heads.
-    let tables = if options.cache_type() == KvType::F16 { heads.saturating_mul(2).saturating_add(1) } else { 2 };
+    // Which token sees which cell, twice; flash attention keeps no scores of heads, encoders do.
+    let tables = if purpose == Purpose::Generation { 2 } else { heads.saturating_mul(2).saturating_add(1) };
     let scores = tables.saturating_mul(step).saturating_mul(cells);
     let states = number("feed_forward_length").saturating_mul(3).saturating_add(width.saturating_mul(6));
     let rows = if purpose == Purpose::Generation { u64::from(options.logit_rows()) } else { sequences };

@@ -49,9 +49,9 @@ impl<J: Job> Inbox<J> {
         self.queue.leave(self.worker);
     }
 
-    /// A job if there are more than the idle workers will take.
-    pub(super) fn poll(&self) -> Next<J> {
-        self.queue.poll()
+    /// A job if there are more than the idle workers will take, first one that begins with what `held` gives.
+    pub(super) fn poll(&self, held: impl FnOnce() -> Vec<Vec<u32>>) -> Next<J> {
+        self.queue.poll(held)
     }
 
     /// Why all work must end now, if it must.

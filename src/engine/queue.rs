@@ -1,18 +1,22 @@
 //! The requests that wait for one model, and the workers that wait for them.
 //!
-//! First come, first served. Which idle worker gets a request is decided in `logic::assign`; a busy one that has room takes
-//! what is left over, so that it never takes what an idle one could begin at once.
+//! First come, first served, or nearly so. Which idle worker gets a request is decided in `logic::assign`; a busy one that has
+//! room takes what is left over, so that it never takes what an idle one could begin at once, and of that first what it has
+//! read already.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::logic::assign::{Idle, assign};
+use crate::logic::assign::{Idle, assign, most_saving};
 
 /// A request, as far as the queue is concerned.
 pub(super) trait Job: Send + 'static {
     /// Tokens that a worker may have read for an earlier request, in their order.
     fn prompt(&self) -> &[u32];
 }
+
+/// How often a job may be passed over for others that a worker has read already.
+const PATIENCE: u32 = 8;
 
 /// What a worker gets when it asks for work.
 #[derive(Debug)]
@@ -34,11 +38,17 @@ pub(super) struct Queue<J> {
 
 #[derive(Debug)]
 struct State<J> {
-    jobs: VecDeque<J>,
+    jobs: VecDeque<Queued<J>>,
     closed: bool,
     idle: Vec<Waiting>,
     /// Counts what `Waiting::since` is about.
     clock: u64,
+}
+
+#[derive(Debug)]
+struct Queued<J> {
+    job: J,
+    passed_over: u32,
 }
 
 /// A worker that waits for a job.
@@ -63,7 +73,7 @@ impl<J: Job> Queue<J> {
         if state.closed {
             return Err(job);
         }
-        state.jobs.push_back(job);
+        state.jobs.push_back(Queued { job, passed_over: 0 });
         drop(state);
         // All of them: it may be for a certain one.
         self.changed.notify_all();
@@ -101,15 +111,20 @@ impl<J: Job> Queue<J> {
         }
     }
 
-    /// A job if there are more than the idle workers will take.
-    pub(super) fn poll(&self) -> Next<J> {
+    /// A job if there are more than the idle workers will take, for a worker whose slots hold the tokens that `held` gives.
+    pub(super) fn poll(&self, held: impl FnOnce() -> Vec<Vec<u32>>) -> Next<J> {
         let mut state = self.state();
         let first = state.idle.len();
-        match state.jobs.remove(first) {
-            Some(job) => Next::Job(job),
-            None if state.closed => Next::Closed,
-            None => Next::Nothing,
-        }
+        let Some(oldest) = state.jobs.get(first) else {
+            return if state.closed { Next::Closed } else { Next::Nothing };
+        };
+        let place = if oldest.passed_over >= PATIENCE || state.jobs.len() == first + 1 {
+            first
+        } else {
+            first + most_saving(state.jobs.iter().skip(first).map(|queued| queued.job.prompt()), &held())
+        };
+        state.jobs.range_mut(first..place).for_each(|queued| queued.passed_over += 1);
+        state.jobs.remove(place).map_or(Next::Nothing, |queued| Next::Job(queued.job))
     }
 }
 
@@ -136,9 +151,9 @@ impl<J: Job> State<J> {
     fn take_for(&mut self, worker: usize) -> Option<J> {
         let idle =
             self.idle.iter().map(|waiting| Idle { worker: waiting.worker, since: waiting.since, held: &waiting.held });
-        let place =
-            assign(self.jobs.iter().map(Job::prompt), idle.collect()).into_iter().position(|to| to == worker)?;
-        self.jobs.remove(place)
+        let prompts = self.jobs.iter().map(|queued| queued.job.prompt());
+        let place = assign(prompts, idle.collect()).into_iter().position(|to| to == worker)?;
+        self.jobs.remove(place).map(|queued| queued.job)
     }
 }
 
@@ -155,6 +170,10 @@ mod tests {
         fn prompt(&self) -> &[u32] {
             self
         }
+    }
+
+    fn queued(job: Vec<u32>) -> Queued<Vec<u32>> {
+        Queued { job, passed_over: 0 }
     }
 
     fn taken<J>(next: Next<J>) -> Option<J> {
@@ -195,12 +214,12 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let idle = waiting(&queue, 0, Vec::new());
         // Nobody is told of them yet.
-        queue.state().jobs.extend([vec![1], vec![2], vec![3]]);
-        assert_eq!(taken(queue.poll()), Some(vec![2]));
+        queue.state().jobs.extend([1, 2, 3].map(|token| queued(vec![token])));
+        assert_eq!(taken(queue.poll(Vec::new)), Some(vec![2]));
         queue.push(vec![4]).unwrap();
         assert_eq!(idle.recv_timeout(Duration::from_secs(5)), Ok(Some(vec![1])));
-        assert_eq!([taken(queue.poll()), taken(queue.poll())], [Some(vec![3]), Some(vec![4])]);
-        assert!(matches!(queue.poll(), Next::Nothing));
+        assert_eq!([taken(queue.poll(Vec::new)), taken(queue.poll(Vec::new))], [Some(vec![3]), Some(vec![4])]);
+        assert!(matches!(queue.poll(Vec::new), Next::Nothing));
     }
 
     #[test]
@@ -209,7 +228,7 @@ mod tests {
         let other = waiting(&queue, 0, Vec::new());
         queue.announce(1, vec![(0..100).collect()]);
         queue.push((0..101).collect()).unwrap();
-        assert!(matches!(queue.poll(), Next::Nothing));
+        assert!(matches!(queue.poll(Vec::new), Next::Nothing));
         assert!(other.recv_timeout(Duration::from_millis(50)).is_err());
         queue.leave(1);
         assert_eq!(other.recv_timeout(Duration::from_secs(5)), Ok(Some((0..101).collect())));
@@ -242,7 +261,7 @@ mod tests {
                 let mut held = Vec::new();
                 while let Next::Job(job) = queue.wait(worker, vec![held]) {
                     held = job.clone();
-                    while let Next::Job(more) = queue.poll() {
+                    while let Next::Job(more) = queue.poll(Vec::new) {
                         tell.send(more).unwrap();
                     }
                     if job.len() % 2 == 0 {
@@ -272,12 +291,28 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let workers = [0, 1, 2].map(|worker| waiting(&queue, worker, Vec::new()));
         let mut state = queue.state();
-        state.jobs.push_back(vec![1]);
+        state.jobs.push_back(queued(vec![1]));
         state.closed = true;
         drop(state);
         queue.changed.notify_all();
         let told = workers.map(|told| told.recv_timeout(Duration::from_secs(5)).unwrap());
         assert_eq!(told, [Some(vec![1]), None, None]);
+    }
+
+    #[test]
+    fn a_busy_worker_takes_what_it_has_read_first_but_passes_nobody_over_for_ever() {
+        let queue: Queue<Vec<u32>> = Queue::default();
+        let known: Vec<u32> = (0..50).collect();
+        queue.push(vec![7]).unwrap();
+        for _ in 0..=PATIENCE {
+            queue.push(known.clone()).unwrap();
+        }
+        queue.push(vec![8]).unwrap();
+        let poll = || taken(queue.poll(|| vec![known.clone()])).unwrap();
+        for _ in 0..PATIENCE {
+            assert_eq!(poll(), known);
+        }
+        assert_eq!([poll(), poll(), poll()], [vec![7], known.clone(), vec![8]]);
     }
 
     #[test]
@@ -288,6 +323,6 @@ mod tests {
         assert_eq!(queue.push(vec![2]), Err(vec![2]));
         assert_eq!(taken(queue.wait(0, Vec::new())), Some(vec![1]));
         assert!(matches!(queue.wait(0, Vec::new()), Next::Closed));
-        assert!(matches!(queue.poll(), Next::Closed));
+        assert!(matches!(queue.poll(Vec::new), Next::Closed));
     }
 }

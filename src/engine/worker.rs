@@ -125,7 +125,7 @@ impl<D: Decoder> Worker<D> {
                 self.decoder.rest();
                 self.inbox.wait(self.scheduler.held())
             } else {
-                self.inbox.poll()
+                self.inbox.poll(|| self.scheduler.held())
             };
             match (next, self.inbox.stopping()) {
                 (Next::Job(job), Some(reason)) => fail(job, EngineError::Cancelled(reason)),
@@ -419,7 +419,7 @@ impl<D: Decoder> Worker<D> {
             }
         }
         self.inbox.leave();
-        while let Next::Job(job) = self.inbox.poll() {
+        while let Next::Job(job) = self.inbox.poll(Vec::new) {
             fail(job, EngineError::Cancelled(reason));
         }
     }

@@ -20,11 +20,22 @@ pub struct Idle<'a> {
 }
 
 impl Idle<'_> {
-    /// Tokens of `prompt` that it need not read; 0 for few, which are not worth a choice.
     fn saves(&self, prompt: &[u32]) -> usize {
-        let most = self.held.iter().map(|held| common_prefix(held, prompt)).max();
-        most.filter(|&tokens| tokens >= MIN_COPY).unwrap_or(0)
+        saves(self.held, prompt)
     }
+}
+
+/// Tokens of `prompt` that a worker whose slots hold `held` need not read; 0 for few, which are not worth a choice.
+fn saves(held: &[Vec<u32>], prompt: &[u32]) -> usize {
+    let most = held.iter().map(|held| common_prefix(held, prompt)).max();
+    most.filter(|&tokens| tokens >= MIN_COPY).unwrap_or(0)
+}
+
+/// Which of `prompts` a worker whose slots hold `held` has read most of; the first of equal ones, 0 where there is none.
+#[must_use]
+pub fn most_saving<'a>(prompts: impl Iterator<Item = &'a [u32]>, held: &[Vec<u32>]) -> usize {
+    let saved = prompts.map(|prompt| saves(held, prompt)).enumerate();
+    saved.max_by_key(|&(place, saved)| (saved, Reverse(place))).map_or(0, |(place, _)| place)
 }
 
 /// A worker for each of `prompts`, in their order; those beyond the number of workers get none.
@@ -56,6 +67,15 @@ mod tests {
         }
         let prompts = [numbers(0, 100), numbers(0, 100), numbers(0, 100), numbers(0, 100)];
         assert_eq!(assign(prompts.iter().map(Vec::as_slice), idle([0, 1, 2])), [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_worker_knows_the_prompt_that_it_has_read_most_of() {
+        let prompts = [numbers(9, 99), numbers(0, 60), numbers(0, 80), numbers(0, 80)];
+        let prompts = || prompts.iter().map(Vec::as_slice);
+        assert_eq!(most_saving(prompts(), &[numbers(0, 70), numbers(0, 90)]), 2);
+        assert_eq!(most_saving(prompts(), &[]), 0);
+        assert_eq!(most_saving([].into_iter(), &[]), 0);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! them, so it is an approximation; the place is not, because a key is turned by an angle for each position (RoPE), and can be
 //! turned on.
 //!
-//! The layout of a saved sequence is that of llama.cpp's `state_write` for one context: 16-bit floats, values transposed (no
-//! flash attention), a stream for each sequence. Every length is checked against the bytes that are there.
+//! The layout of a saved sequence is that of llama.cpp's `state_write` for one context: 16-bit floats, values not transposed
+//! (flash attention), a stream for each sequence. Every length is checked against the bytes that are there.
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -73,7 +73,7 @@ pub struct KvRows {
     tokens: usize,
     /// For each layer the key of each token.
     keys: Vec<u16>,
-    /// For each layer, for each number of a value, that of each token.
+    /// For each layer the value of each token.
     values: Vec<u16>,
 }
 
@@ -90,9 +90,7 @@ impl KvRows {
         let (mut keys, mut values) = (Vec::with_capacity(tokens * key), Vec::with_capacity(tokens * value));
         for layer in &saved.layers {
             push(&mut keys, layer.keys.get(from * layer.layer.key * NUMBER..).unwrap_or_default());
-            for row in layer.values.chunks_exact((saved.tokens * NUMBER).max(1)) {
-                push(&mut values, row.get(from * NUMBER..).unwrap_or_default());
-            }
+            push(&mut values, layer.values.get(from * layer.layer.value * NUMBER..).unwrap_or_default());
         }
         Ok(Self { layers, first: from, tokens, keys, values })
     }
@@ -119,7 +117,7 @@ impl KvRows {
         (self.keys.len() + self.values.len()) * NUMBER
     }
 
-    /// The keys of one layer, a row for each token, and the values, a row for each number of a value.
+    /// The keys and the values of each layer, a row for each token.
     fn layers(&self) -> impl Iterator<Item = (Layer, &[u16], &[u16])> {
         let (mut keys, mut values) = (self.keys.as_slice(), self.values.as_slice());
         self.layers.iter().map(move |&layer| {
@@ -176,7 +174,7 @@ pub fn join(pieces: &[Piece<'_>], rope: &Rope, streams: u32) -> Result<Vec<u8>, 
 
     put(&mut state, &[MAGIC, 0, streams, count]);
     (0..count).for_each(|position| put(&mut state, &[position, 1, 0]));
-    put(&mut state, &[1, u32::try_from(layers.len()).unwrap_or(u32::MAX), 0, 0]);
+    put(&mut state, &[0, u32::try_from(layers.len()).unwrap_or(u32::MAX), 0, 0]);
     let sources: Vec<Vec<_>> = pieces.iter().map(|piece| piece.rows.layers().collect()).collect();
     let mut memory = Memory::default();
     for (number, layer) in layers.iter().enumerate() {
@@ -192,14 +190,12 @@ pub fn join(pieces: &[Piece<'_>], rope: &Rope, streams: u32) -> Result<Vec<u8>, 
         }
     }
     for (number, layer) in layers.iter().enumerate() {
-        put(&mut state, &[F16, NUMBER as u32, u32::try_from(layer.value).unwrap_or(u32::MAX)]);
-        for row in 0..layer.value {
-            for (piece, source) in pieces.iter().zip(&sources) {
-                let Some((_, _, values)) = source.get(number) else { continue };
-                let begin = row * piece.rows.tokens;
-                let numbers = values.get(begin + piece.skip..begin + piece.rows.tokens).unwrap_or_default();
-                state.extend_from_slice(bytemuck::cast_slice(numbers));
-            }
+        put(&mut state, &[F16]);
+        state.extend_from_slice(&((layer.value * NUMBER) as u64).to_le_bytes());
+        for (piece, source) in pieces.iter().zip(&sources) {
+            let Some((_, _, values)) = source.get(number) else { continue };
+            let values = values.get(piece.skip * layer.value..).unwrap_or_default();
+            state.extend_from_slice(bytemuck::cast_slice(values));
         }
     }
     // The other streams are empty.
@@ -300,26 +296,18 @@ impl<'a> Saved<'a> {
                 return Err(KvError::Unexpected("cells that are not in order"));
             }
         }
-        rest.expect(1, "values that are not transposed")?;
+        rest.expect(0, "values that are transposed")?;
         let count = rest.number()? as usize;
         if (rest.number()?, rest.number()?) != (0, 0) {
             return Err(KvError::Unexpected("quantised keys or values"));
         }
         let mut keys = Vec::new();
         for _ in 0..count {
-            rest.expect(F16, "keys of another type")?;
-            let row = usize::try_from(rest.long()?).map_err(|_| KvError::Unexpected("long rows"))?;
-            if row == 0 || !row.is_multiple_of(NUMBER) {
-                return Err(KvError::Unexpected("keys of another type"));
-            }
-            keys.push((row / NUMBER, rest.rows(tokens, row, "its keys")?));
+            keys.push(rest.layer(tokens)?);
         }
         let mut layers = Vec::with_capacity(keys.len());
         for (key, keys) in keys {
-            rest.expect(F16, "values of another type")?;
-            rest.expect(NUMBER as u32, "values of another type")?;
-            let value = rest.number()? as usize;
-            let values = rest.rows(value, tokens * NUMBER, "its values")?;
+            let (value, values) = rest.layer(tokens)?;
             layers.push(SavedLayer { layer: Layer { key, value }, keys, values });
         }
         for _ in before + 1..streams {
@@ -343,6 +331,16 @@ impl<'a> Reader<'a> {
 
     fn rows(&mut self, rows: usize, bytes: usize, what: &'static str) -> Result<&'a [u8], KvError> {
         self.take(rows.checked_mul(bytes).ok_or(KvError::Short(what))?, what)
+    }
+
+    /// The keys or the values of a layer, and how many numbers a token has of them.
+    fn layer(&mut self, tokens: usize) -> Result<(usize, &'a [u8]), KvError> {
+        self.expect(F16, "numbers of another type")?;
+        let row = usize::try_from(self.long()?).map_err(|_| KvError::Unexpected("long rows"))?;
+        if row == 0 || !row.is_multiple_of(NUMBER) {
+            return Err(KvError::Unexpected("numbers of another type"));
+        }
+        Ok((row / NUMBER, self.rows(tokens, row, "its rows")?))
     }
 
     fn number(&mut self) -> Result<u32, KvError> {

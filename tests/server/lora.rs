@@ -106,7 +106,8 @@ fn an_adapter_answers_as_a_model_into_whose_weights_it_was_merged() {
         client.ok(&load_with(&lora, scale));
         client.ok(&cmd!["INFER.LOAD", "merged", merged_path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1, "NOMMAP"]);
         let (adapted, merged) = (distributions(&mut client, "m"), distributions(&mut client, "merged"));
-        assert!(distance(&adapted, &merged) < 2e-3, "{scale}: {adapted:?}\n{merged:?}");
+        // Flash attention adds values up in 16 bits, so that the last digits of the weights show.
+        assert!(distance(&adapted, &merged) < 1e-2, "{scale}: {adapted:?}\n{merged:?}");
         assert!(distance(&adapted, &base) > 0.1, "{scale}: {adapted:?}\n{base:?}");
         client.ok(&cmd!["INFER.UNLOAD", "m"]);
         client.ok(&cmd!["INFER.UNLOAD", "merged"]);
