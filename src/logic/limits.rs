@@ -127,7 +127,7 @@ pub const FILTER_MAX: usize = 1024;
 /// meanwhile, 20 to 30 ms when nearly nothing meets the filter; about 25,000 elements are tried (measured as [`EF_MAX`],
 /// where ten times as much took 0.2 s). `options::filter_effort` lowers it for longer ones.
 pub const FILTER_EFFORT_MAX: u32 = 1000;
-/// The part of that which is tried first, and which is enough unless next to nothing meets the filter: 3 to 4 ms.
+/// The part of that which is tried first, and which is enough unless next to nothing meets the filter.
 pub const FILTER_NEAR_PART: u32 = 8;
 /// `FILTER-EF` of the longest: still 1000 elements.
 pub const FILTER_EFFORT_MIN: u32 = 50;
