@@ -11,12 +11,12 @@ set -euo pipefail
 questions=(
     "What is the default of MAXTOKENS for a chunk, in tokens of the embedding model?"
     "Which temperature is greedy?"
-    "How many milliseconds may a step take while somebody's answer is running?"
+    "What is the longest TIMEOUT?"
 )
 expected=(
     "src/logic/limits.rs"
     "src/logic/options/generate.rs"
-    "src/engine/worker.rs"
+    "src/logic/limits.rs"
 )
 
 require_build "make demo"
