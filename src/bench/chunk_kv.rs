@@ -2,29 +2,21 @@
 //! that hold their answers; the same prompts once read as a whole, then put together, with more and more tokens read again.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use redis::{Cmd, Connection, FromRedisValue, Value};
 
 use crate::client::{connect, ingest};
-use crate::quality::corpus::{QuestionSet, crate_folders};
+use crate::quality::corpus::Subject;
 
 const INDEX: &str = "blocks";
 
 /// How to measure.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The server, with the models `chat` and `embed`.
-    #[arg(long)]
-    url: String,
-    /// Folder of the project, whose Cargo.lock says which crates are read.
-    #[arg(long)]
-    root: PathBuf,
-    /// The questions, relative to the root.
-    #[arg(long, default_value = "tests/data/retrieval.json")]
-    questions: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
     /// Of the questions every so many is asked.
     #[arg(long, default_value_t = 2)]
     every: usize,
@@ -59,8 +51,8 @@ struct Row {
 /// Makes the index, asks all questions in all ways and prints the table.
 pub fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.every > 0, "--every counts from 1");
-    let set = QuestionSet::read(&arguments.root.join(&arguments.questions))?;
-    let mut documents = set.documents(&crate_folders(&arguments.root)?)?;
+    let set = arguments.subject.questions()?;
+    let mut documents = set.documents(&arguments.subject.crate_folders()?)?;
     let mut questions = set.questions(&documents)?;
     let mut number = 0;
     questions.retain(|_| {
@@ -70,13 +62,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let is_answer =
         |path: &str| questions.iter().flat_map(|question| &question.answers).any(|place| place.path == path);
     documents.retain(|document| is_answer(&document.path));
-    let mut connection = connect(&arguments.url)?;
+    let mut connection = connect(&arguments.subject.url)?;
     let mut index = redis::cmd("INFER.INDEX");
     index.arg(INDEX).arg(&["EMBEDMODEL", "embed", "GENMODEL", "chat", "KV", "CHUNK"]).exec(&mut connection)?;
 
     // Nothing is read ahead, and prompts are read as a whole.
     set_budget(&mut connection, "0")?;
-    let added = ingest(&arguments.url, INDEX, &documents)?.added;
+    let added = ingest(&arguments.subject.url, INDEX, &documents)?.added;
     println!("{} questions, {} files, {added} chunks, 5 in each prompt", questions.len(), documents.len());
     let mut asker = Asker { connection, max_tokens: arguments.max_tokens };
     let mut whole = Row::default();

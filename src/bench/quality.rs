@@ -8,14 +8,13 @@ mod lexical;
 mod ranking;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use redis::{Connection, Value};
 use serde::Deserialize;
 
-use self::corpus::{Place, Question, QuestionSet, crate_folders};
+use self::corpus::{Place, Question, Subject};
 use self::lexical::Lexical;
 use self::ranking::{Ranking, Score, chunk_place, document_place, fuse, nearest};
 use crate::client::{Document, connect, ingest, pipelined};
@@ -29,15 +28,8 @@ const DEPTH: usize = 100;
 /// How to measure.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The server, with the models `chat` and `embed`.
-    #[arg(long)]
-    url: String,
-    /// Folder of the project, whose Cargo.lock says which crates are read.
-    #[arg(long)]
-    root: PathBuf,
-    /// The questions, relative to the root.
-    #[arg(long, default_value = "tests/data/retrieval.json")]
-    questions: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
     /// Options for INFER.INDEX, as `MAXTOKENS 128`.
     #[arg(long, default_value = "")]
     index_options: String,
@@ -71,17 +63,17 @@ struct Method {
 
 /// Makes the index, asks all questions and prints the table.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let set = QuestionSet::read(&arguments.root.join(&arguments.questions))?;
-    let documents = set.documents(&crate_folders(&arguments.root)?)?;
+    let set = arguments.subject.questions()?;
+    let documents = set.documents(&arguments.subject.crate_folders()?)?;
     let questions = set.questions(&documents)?;
-    let mut connection = connect(&arguments.url)?;
+    let mut connection = connect(&arguments.subject.url)?;
     let mut index = redis::cmd("INFER.INDEX");
     index.arg(INDEX).arg("EMBEDMODEL").arg("embed").arg("GENMODEL").arg("chat");
     index.arg(arguments.index_options.split_whitespace().collect::<Vec<_>>()).exec(&mut connection)?;
 
     let bytes: usize = documents.iter().map(|document| document.text.len()).sum();
     println!("{} files of {} crates, {:.1} MB", documents.len(), set.crates.len(), bytes as f64 / 1e6);
-    let ingested = ingest(&arguments.url, INDEX, &documents)?;
+    let ingested = ingest(&arguments.subject.url, INDEX, &documents)?;
     let seconds = ingested.time.as_secs_f64();
     println!("{} chunks, ingested in {seconds:.0} s: {:.1} chunks/s", ingested.added, ingested.added as f64 / seconds);
 

@@ -29,6 +29,7 @@ pub mod prefix;
 pub mod prompt;
 pub mod ranking;
 pub mod sched;
+mod speed;
 pub mod stop;
 pub mod token_blob;
 pub mod top;

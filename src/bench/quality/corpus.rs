@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -69,9 +70,35 @@ impl Place {
     }
 }
 
+/// What is measured with the labelled questions.
+#[derive(Debug, Args)]
+pub struct Subject {
+    /// The server, with the models `chat` and `embed`.
+    #[arg(long)]
+    pub url: String,
+    /// Folder of the project, whose Cargo.lock says which crates are read.
+    #[arg(long)]
+    root: PathBuf,
+    /// The questions, relative to the root.
+    #[arg(long, default_value = "tests/data/retrieval.json")]
+    questions: PathBuf,
+}
+
+impl Subject {
+    /// The questions.
+    pub fn questions(&self) -> Result<QuestionSet> {
+        QuestionSet::read(&self.root.join(&self.questions))
+    }
+
+    /// The folders of the crates that the questions are about.
+    pub fn crate_folders(&self) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+        crate_folders(&self.root)
+    }
+}
+
 impl QuestionSet {
     /// Reads a file of questions.
-    pub fn read(path: &Path) -> Result<Self> {
+    fn read(path: &Path) -> Result<Self> {
         let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&json).with_context(|| format!("{} is not a set of questions", path.display()))
     }
@@ -148,7 +175,7 @@ fn lines_of(text: &str, part: &str) -> Option<(u32, u32)> {
 
 /// The folders of all crates that this project is built with on this machine, by name. Asks cargo, which fetches what
 /// is not there.
-pub fn crate_folders(root: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+fn crate_folders(root: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
     let version = run(root, "rustc", &["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not name its host")?;
     let metadata = run(root, "cargo", &["metadata", "--format-version", "1", "--locked", "--filter-platform", host])?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::budget::{Budget, PassThreads, Share, Threads};
 use crate::engine::context::{AbortSwitch, Batch, Context, ContextSpec, Output};
-use crate::engine::job::{Block, ReadJob, Splice};
+use crate::engine::job::{Block, ReadJob};
 use crate::logic::kv_rows::join;
 
 /// What stands before all blocks, and three blocks.
@@ -43,20 +43,7 @@ fn splices(served: &Served, blocks: &[u32], reread: usize) -> Vec<Splice> {
 }
 
 fn ask(served: &Served, prompt: Vec<u32>, splices: Vec<Splice>) -> Answers {
-    let (done, answers) = channel();
-    served.generate(GenerateJob {
-        prompt,
-        options: greedy(max_tokens(12)),
-        constraint: None,
-        splices,
-        cut: None,
-        ticket: Ticket::default(),
-        arrived: Instant::now(),
-        ready: Instant::now(),
-        permit: served.permit(100).unwrap(),
-        done: Box::new(move |result| done.send(result).unwrap()),
-    });
-    answers
+    generate_with(served, prompt, greedy(max_tokens(12)), splices)
 }
 
 /// One context of two sequences over the weights of `served`.
