@@ -33,7 +33,7 @@ commit=$(git -C "$REDIS_INFER_ROOT" rev-parse --short HEAD 2>/dev/null || echo u
     --chat-model "$(chat_model_path)" --embed-model "$(embed_model_path)" \
     --shape-model "$REDIS_INFER_CACHE/models/random-0.6b.gguf" --work "$work" --out "$out" \
     ${QUICK:+--quick} ${ROWS:+--rows "$ROWS"} \
-    --about "redis-infer: commit $commit, llama.cpp of llama-cpp-sys-2 $(locked llama-cpp-sys-2), compiled for AVX2" \
+    --about "redis-infer: commit $commit, llama.cpp of llama-cpp-sys-2 $(locked llama-cpp-sys-2), compiled $(if [ "$REDIS_INFER_CPU" = native ]; then echo "for this CPU"; else echo portably; fi)" \
     --about "Redis: $("$(redis8_path)" --version | awk '{ print $3 }')" \
     --about "llama-server: $("$llama_server" --version 2>&1 | awk '/version/ { sub(/^version: */, ""); print }'), compiled for this CPU" &
 bench=$!

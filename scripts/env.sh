@@ -5,6 +5,7 @@
 #   CI=true                     keep downloads and build output in ~/.cache/redis-infer, outside the clone
 #   REDIS_INFER_CACHE           folder for downloads and models (default vendor/cache)
 #   REDIS_INFER_REDIS_SERVER    the redis-server to use instead of looking for one
+#   REDIS_INFER_CPU=portable    compile llama.cpp for any CPU with AVX2 instead of for this one (scripts/cpu.sh)
 #   CARGO_TARGET_DIR            as in cargo (default target)
 
 REDIS_INFER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,18 +27,15 @@ if [ -z "${CMAKE_GENERATOR:-}" ] && command -v ninja >/dev/null 2>&1; then
     export CMAKE_GENERATOR=Ninja
 fi
 
-# With SOURCE_DATE_EPOCH set ggml drops to its SSE2 baseline, several times slower: ask for AVX2 by name.
-# Only then, because each GGML_ variable that comes or goes makes cargo compile llama.cpp again.
-if [ -n "${SOURCE_DATE_EPOCH:-}" ] && [ "$(uname -m)" = x86_64 ]; then
-    export GGML_SSE42=ON GGML_AVX=ON GGML_AVX2=ON GGML_FMA=ON GGML_F16C=ON GGML_BMI2=ON
-fi
-
 say() { printf 'redis-infer: %s\n' "$*" >&2; }
 
 die() {
     say "$@"
     exit 1
 }
+
+# shellcheck source=cpu.sh
+. "$REDIS_INFER_ROOT/scripts/cpu.sh"
 
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$REDIS_INFER_ROOT/target}"; }
 

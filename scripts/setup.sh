@@ -113,3 +113,13 @@ fi
 if [ ${#files[@]} -gt 0 ]; then
     "$REDIS_INFER_ROOT/scripts/fetch.sh" "${files[@]}"
 fi
+
+# Cargo notices a change of the variables in cpu.sh, but not of those that were not set when it compiled llama.cpp, as in a
+# build by hand without env.sh.
+for output in "$(target_dir)"/release/build/llama-cpp-sys-2-*/output; do
+    if [ -e "$output" ] && [ -n "${!GGML_*}" ] && ! grep -q '=GGML_' "$output"; then
+        say "llama.cpp was compiled for another CPU: compiling it again"
+        cargo clean --quiet --release -p llama-cpp-sys-2
+        break
+    fi
+done

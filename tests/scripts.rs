@@ -92,3 +92,27 @@ fn a_name_that_the_manifest_lacks_is_refused_with_those_it_has() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("no \"nothing\"") && said.contains("smollm2"), "{said}");
 }
+
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn llama_cpp_is_compiled_for_this_cpu_or_for_any_with_avx2() {
+    use std::arch::is_x86_feature_detected as detected;
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        |cpu: &str| bash(&format!("REDIS_INFER_CPU={cpu}; . scripts/env.sh; env"), folder.path(), folder.path());
+    let is_on = |cpu: &str, name: &str| {
+        String::from_utf8(settings(cpu).stdout).unwrap().lines().any(|line| line == format!("GGML_{name}=ON"))
+    };
+    for (name, present) in [
+        ("AVX2", detected!("avx2")),
+        ("BMI2", detected!("bmi2")),
+        ("AVX512", detected!("avx512f") && detected!("avx512bw") && detected!("avx512vl")),
+        ("AVX512_VNNI", detected!("avx512vnni")),
+        ("AVX512_BF16", detected!("avx512bf16")),
+    ] {
+        assert_eq!(is_on("native", name), present, "{name}");
+    }
+    assert!(is_on("portable", "AVX2") && !is_on("portable", "AVX512"));
+    let refused = settings("fast");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("native or portable"));
+}

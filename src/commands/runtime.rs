@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, EngineError, EngineSettings, Manners, Metrics, available_cpus, system_info};
+use crate::engine::{
+    Engine, EngineError, EngineSettings, Manners, Metrics, available_cpus, missing_instructions, system_info,
+};
 use crate::logic::cpu_list::CpuList;
 use crate::logic::options::models_at_start;
 use crate::redis_api::reply::Failure;
@@ -21,8 +23,18 @@ const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 /// nothing behind.
 ///
 /// # Errors
-/// When a setting cannot be used; the log says which.
+/// When llama.cpp was compiled for another CPU, or a setting cannot be used; the log says which.
 pub fn start() -> Result<(), Failure> {
+    // Before all else: what it lacks may be used anywhere in llama.cpp.
+    let instructions = missing_instructions();
+    if !instructions.is_empty() {
+        let reason = format!(
+            "redis-infer was compiled for another CPU: this one lacks {}; build it on this machine, or with REDIS_INFER_CPU=portable",
+            instructions.join(", ")
+        );
+        log::error!("{reason}");
+        return Err(Failure::err(reason));
+    }
     log::info!(
         "redis-infer {} ({}), llama-cpp-sys-2 {}, {}",
         env!("CARGO_PKG_VERSION"),

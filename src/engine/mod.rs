@@ -40,6 +40,7 @@ mod chat_template;
 mod confine;
 mod constraint;
 mod context;
+mod cpu;
 mod decoder;
 mod desk;
 mod embedder;
@@ -68,6 +69,7 @@ mod trampoline;
 mod worker;
 
 pub use catalogue::Listing;
+pub use cpu::{missing_instructions, system_info};
 pub use error::EngineError;
 pub use job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice, Ticket};
 pub use metrics::{Metrics, Percentiles};
@@ -75,12 +77,3 @@ pub use model::{Model, Purpose, Special};
 pub use registry::{Engine, EngineSettings, Requests};
 pub use served::Served;
 pub use threads::{Manners, available_cpus};
-
-/// The CPU features that llama.cpp was compiled with and finds at run time, as llama.cpp itself prints them.
-#[must_use]
-pub fn system_info() -> String {
-    // SAFETY: returns a pointer to a static buffer; called once, at load, on the main thread.
-    let text = unsafe { llama_cpp_sys_2::llama_print_system_info() };
-    // SAFETY: the buffer is NUL-terminated.
-    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().trim().to_owned()
-}

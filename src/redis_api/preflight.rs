@@ -1,8 +1,7 @@
 //! Checks made before anything else when the module is loaded.
 //!
 //! On an older server some functions of the module API are missing, and `redis_module` aborts the whole server
-//! when it calls one while registering commands. On a CPU without the instructions that llama.cpp was built for,
-//! the first model would end it with SIGILL. Both are refused here with one line in the log.
+//! when it calls one while registering commands. That is refused here with one line in the log.
 //!
 //! `redis_module!` has no early hook, but it "creates" the entries of its `data_types` list before it registers
 //! commands; [`PREFLIGHT`] stands in that list and creates nothing.
@@ -30,7 +29,7 @@ pub static PREFLIGHT: Preflight = Preflight;
 pub struct Refused;
 
 impl Preflight {
-    /// Checks the server and the CPU, and sets the environment that llama.cpp needs. The name is the one that
+    /// Checks the server and sets the environment that llama.cpp needs. The name is the one that
     /// `redis_module!` calls.
     ///
     /// # Errors
@@ -44,17 +43,6 @@ impl Preflight {
                     "redis-infer needs Redis 7.2 or newer, or Valkey 8 or newer; {} lacks {}",
                     server(),
                     functions.join(", ")
-                ),
-            );
-            return Err(Refused);
-        }
-        let instructions = missing_instructions();
-        if !instructions.is_empty() {
-            log::line(
-                ::log::Level::Error,
-                &format!(
-                    "redis-infer was built for another kind of CPU: this one lacks {}; build it on this machine",
-                    instructions.join(", ")
                 ),
             );
             return Err(Refused);
@@ -144,31 +132,6 @@ fn server() -> String {
     // SAFETY: takes no arguments and returns a constant of the server.
     let version = unsafe { version() };
     format!("this server (version {}.{}.{})", (version >> 16) & 0xff, (version >> 8) & 0xff, version & 0xff)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn missing_instructions() -> Vec<&'static str> {
-    [
-        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
-        ("FMA", std::arch::is_x86_feature_detected!("fma")),
-        ("F16C", std::arch::is_x86_feature_detected!("f16c")),
-        ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
-        // A build with `-C target-cpu=native` compiles llama.cpp for these as well.
-        ("AVX512F", !cfg!(target_feature = "avx512f") || std::arch::is_x86_feature_detected!("avx512f")),
-        ("AVX512BW", !cfg!(target_feature = "avx512bw") || std::arch::is_x86_feature_detected!("avx512bw")),
-        ("AVX512VNNI", !cfg!(target_feature = "avx512vnni") || std::arch::is_x86_feature_detected!("avx512vnni")),
-        ("AVX512VBMI", !cfg!(target_feature = "avx512vbmi") || std::arch::is_x86_feature_detected!("avx512vbmi")),
-        ("AVX512BF16", !cfg!(target_feature = "avx512bf16") || std::arch::is_x86_feature_detected!("avx512bf16")),
-    ]
-    .into_iter()
-    .filter(|(_, present)| !present)
-    .map(|(name, _)| name)
-    .collect()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn missing_instructions() -> Vec<&'static str> {
-    Vec::new()
 }
 
 /// Keeps ggml from starting a debugger in the crashing server to print a backtrace; Redis prints its own.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use redis::{Cmd, Value};
 
-use crate::harness::{CHAT, Client, EMBED, SLOW, Server, array, cmd, eventually, field, int, text};
+use crate::harness::{CHAT, Client, EMBED, SLOW, STEADY, Server, array, cmd, eventually, field, int, text};
 
 fn endless() -> Cmd {
     cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 16_000]
@@ -148,10 +148,11 @@ fn wait_for_children(control: &mut Client) {
 
 #[test]
 fn redis_saves_reloads_and_empties_its_data_while_answers_are_made() {
-    let mut server = Server::configured(&[SLOW], &["--appendonly", "yes"]);
+    let mut server = Server::configured(&[STEADY], &["--appendonly", "yes"]);
     let mut control = server.client();
     let question = cmd!["INFER.GENERATE", "slow", 1, "k", "TEMP", 0, "MAXTOKENS", 400];
     control.ok(&cmd!["INFER.TOKENIZESTORE", "k", "slow", "the prompt"]);
+    control.ok(&question);
     let undisturbed = control.ok(&question);
     for upheaval in upheavals() {
         control.ok(&cmd!["SELECT", 0]);

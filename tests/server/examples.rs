@@ -117,6 +117,15 @@ fn line_is_like(expected: &str, printed: &str) -> bool {
     }
 }
 
+/// Leaves out the texts of answers: the same model may choose other words on another CPU.
+fn without_answers(lines: &mut [String]) {
+    for at in 1..lines.len() {
+        if lines[at - 1].ends_with(") \"text\"") {
+            lines[at] = lines[at].split('"').next().unwrap_or_default().to_owned();
+        }
+    }
+}
+
 fn is_like(example: &Example, printed: &[String]) -> bool {
     let generates = ["INFER.GENERATE", "INFER.CHAT", "INFER.RAG"].iter().any(|name| example.command.starts_with(name));
     if let ([expected], [printed]) = (example.reply.as_slice(), printed)
@@ -126,6 +135,9 @@ fn is_like(example: &Example, printed: &[String]) -> bool {
         return printed.starts_with('"');
     }
     let (mut expected, mut printed) = (example.reply.clone(), printed.to_vec());
+    if generates {
+        [&mut expected, &mut printed].into_iter().for_each(|lines| without_answers(lines));
+    }
     if example.command.starts_with("KEYS") {
         for lines in [&mut expected, &mut printed] {
             lines.sort_by_key(|line| line.split_once(')').map(|(_, key)| key.to_owned()));

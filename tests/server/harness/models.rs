@@ -28,6 +28,13 @@ pub const SLOW: Model = Model {
     options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "1", "CTX", "16384"],
 };
 
+/// As [`SLOW`], which answers a question that it has read with the same words each time: guesses change how many tokens are
+/// computed at once, and with that the last digits.
+pub const STEADY: Model = Model {
+    options: &["WORKERS", "1", "THREADS", "1", "PARALLEL", "1", "CTX", "16384", "SPECULATION", "NONE"],
+    ..SLOW
+};
+
 /// As [`CHAT`], with a chat template that knows no system messages and refuses two of one role in a row.
 pub const STRICT: Model = Model { name: "strict", file: &STRICT_FILE, options: &["WORKERS", "1", "THREADS", "1"] };
 
