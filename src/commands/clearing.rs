@@ -12,6 +12,7 @@ use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::keyspace_thread;
 use crate::redis_api::reply::Failure;
+use crate::redis_api::vset;
 
 /// Generations that are being removed.
 struct Clearing {
@@ -67,7 +68,8 @@ impl Clearing {
             }
             keyspace.write("SREM", &[&keys.paths(), &path])?;
         } else {
-            keyspace.write("UNLINK", &[&keys.vectors(), &keys.stats()])?;
+            vset::remove(keyspace, &keys.vectors())?;
+            keyspace.write("UNLINK", &[&keys.stats()])?;
             self.generations.pop();
         }
         Ok(ControlFlow::Continue(()))

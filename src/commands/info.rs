@@ -6,6 +6,7 @@ use super::runtime::{engine, kv_budget, max_memory, queue_limit, try_metrics};
 use crate::engine::{Engine, Listing, Metrics, Percentiles};
 use crate::redis_api::info::{Occasion, Writer};
 use crate::redis_api::lock_times;
+use crate::redis_api::set_removal::freed_apart;
 
 /// Writes all sections.
 pub fn info(writer: &mut Writer, occasion: Occasion) {
@@ -131,6 +132,7 @@ fn locks(writer: &mut Writer) {
     writer.number(c"longest_lock_hold_usec", keys.longest_us());
     writer.number(c"lock_holds", keys.count());
     writer.number(c"lock_hold_usec", keys.sum_us());
+    writer.number(c"sets_freed_apart", freed_apart());
     writer.number(c"longest_reply_usec", replies.longest_us());
     writer.number(c"replies", replies.count());
     writer.number(c"reply_usec", replies.sum_us());

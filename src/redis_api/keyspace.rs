@@ -46,6 +46,11 @@ impl<'a> Keyspace<'a> {
         Self { ctx, above_maxmemory: false }
     }
 
+    /// For the neighbours in this room, who know what they may do with it.
+    pub(super) fn context(&self) -> &'a Context {
+        self.ctx
+    }
+
     /// The same, but writes are not refused above `maxmemory`: for a removal and the little that is noted about it,
     /// which users need just then.
     pub fn above_maxmemory(self) -> Self {

@@ -339,7 +339,7 @@ fn select(context: &Context, db: i32) -> bool {
 }
 
 /// SIGTERM and its like should wake the main thread, which acts on them.
-fn leave_signals_to_the_main_thread() {
+pub(super) fn leave_signals_to_the_main_thread() {
     // SAFETY: an all-zero sigset_t is valid memory; sigemptyset initialises it.
     let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: signals is valid for writes.

@@ -37,4 +37,5 @@ pub mod log;
 pub mod pending;
 pub mod preflight;
 pub mod reply;
+pub mod set_removal;
 pub mod vset;

@@ -5,7 +5,7 @@
 //!   change to the AOF and the replicas.
 //! * An element comes in hidden ([`stage`]) and is shown later ([`show`]), so that the slow part, `VADD`, is never what a reader
 //!   waits for to see a whole document.
-//! * Nothing is ever removed. Up to Redis 8.4 at least, removing an element can crash the server (redis issue 15424:
+//! * No element is ever removed. Up to Redis 8.4 at least, removing an element can crash the server (redis issue 15424:
 //!   the graph's entry point may be replaced by a node that is too low, and the next removal reads past its end;
 //!   equal vectors make that likely), here or on a replica, whose graph is another. An element that is not wanted any
 //!   more is hidden: without attributes no search finds it.
@@ -17,6 +17,7 @@ use redis_module::Context;
 use super::call::call;
 use super::keyspace::{Keyspace, Reply};
 use super::reply::Failure;
+use super::set_removal;
 use crate::logic::limits;
 use crate::logic::options::filter_effort;
 use crate::logic::vector::to_fp32;
@@ -297,9 +298,18 @@ pub fn remove_if_all_hidden(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), F
     let with_attributes =
         facts.iter().find(|(name, _)| matches!(name, Reply::Bytes(name) if name == b"attributes-count"));
     if matches!(with_attributes, Some((_, Reply::Int(0)))) {
-        keyspace.write("UNLINK", &[key])?;
+        remove(keyspace, key)?;
     }
     Ok(())
+}
+
+/// Removes the set, or what else the key holds. Other clients do not wait until the memory of a large one is free, except in versions
+/// of Redis that `set_removal` does not know.
+///
+/// # Errors
+/// `NOPERM`, or what Redis says.
+pub fn remove(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    set_removal::remove(keyspace, key)
 }
 
 /// Reads the reply of VSIM: a map from element to score, or to score and attributes. A missing key is

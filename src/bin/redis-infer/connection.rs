@@ -67,8 +67,9 @@ impl Server {
             .set_lib_name(env!("CARGO_BIN_NAME"), env!("CARGO_PKG_VERSION"));
         let info = info.set_redis_settings(settings);
         let address = info.addr().to_string();
+        let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let client = self.trusting(info)?;
-        Ok(Connector { client, address })
+        Ok(Connector { client, tls, address })
     }
 
     /// Applies the options for TLS.
@@ -104,6 +105,7 @@ const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 #[derive(Debug)]
 pub struct Connector {
     client: Client,
+    tls: bool,
     /// Host and port, or the path of a socket.
     pub address: String,
 }
@@ -120,6 +122,7 @@ impl Connector {
                 _ => match error.code() {
                     Some("NOAUTH" | "WRONGPASS") => "check user and password in --url or REDIS_URL",
                     _ if error.to_string().contains("certificate") => "give --cacert FILE with its authority",
+                    _ if self.tls => "check --url or REDIS_URL, and that the server runs and speaks TLS on this port",
                     _ => "check --url or REDIS_URL and that the server runs",
                 },
             };
@@ -163,6 +166,13 @@ mod tests {
         assert_eq!(reply(&["--insecure"]), "OK");
         let failure = refused(&fake.url(), &[]);
         assert!(failure.is_connection() && failure.to_string().contains("--cacert"), "{failure}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_may_lack_tls() {
+        let failure = refused("rediss://127.0.0.1:1", &[]);
+        assert!(failure.is_connection() && failure.to_string().contains("speaks TLS"), "{failure}");
+        assert!(!refused("redis://127.0.0.1:1", &[]).to_string().contains("TLS"));
     }
 
     #[test]

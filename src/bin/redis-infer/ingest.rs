@@ -228,6 +228,7 @@ impl<'a> Ingestion<'a> {
                 Task::Forget(stored) => would.forget(stored),
             }
         }
+        walk.skipped.iter().for_each(|(path, why)| would.skip(path.clone(), why.reason()));
         walk.failed.iter().for_each(|(path, why)| would.fail(path.clone(), why.clone()));
         Ok(would)
     }

@@ -160,8 +160,8 @@ impl Report {
         for (path, why) in &walk.failed {
             report.fail(path.clone(), why.clone());
         }
-        for &why in &walk.skipped {
-            report.skip(why);
+        for (_, why) in &walk.skipped {
+            report.skip(*why);
         }
         report
     }

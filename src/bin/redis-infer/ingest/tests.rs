@@ -202,12 +202,16 @@ fn nothing_is_forgotten_unless_told() {
 
 #[test]
 fn a_dry_run_changes_nothing() {
-    let (_folder, docs) = tree(&[("a", b"text"), ("emptied", b"")]);
+    let (_folder, docs) = tree(&[("a", b"text"), ("emptied", b""), ("tab\t", b"text")]);
     let server = FakeServer::with_documents(&["docs/gone", "docs/emptied"], |_| Answer::Counts(1, 0, 0));
     let arguments = arguments(&docs, &server.url(), &["--delete", "--dry-run"]);
     let would = Ingestion::new(&arguments, PATIENCE).unwrap().planned().unwrap();
-    let expected = "ingest docs/a\nforget docs/emptied\nforget docs/gone\nskip   docs/emptied (empty)\n\
-                    would ingest 1 files of 4 B, forget 2, skip 1; nothing was changed";
+    let expected = format!(
+        "ingest docs/a\nforget docs/emptied\nforget docs/gone\nskip   docs/emptied (empty)\n\
+         skip   {}/tab  (control characters in the path)\n\
+         would ingest 1 files of 4 B, forget 2, skip 2; nothing was changed",
+        docs.display()
+    );
     assert_eq!(would.lines(), expected);
     assert_eq!((server.ingested().len(), server.forgotten().len()), (0, 0));
 }

@@ -22,6 +22,10 @@ pub enum Skip {
     NotRegular,
     /// Its path is not UTF-8.
     PathNotUtf8,
+    /// Its path is longer than the server takes.
+    PathTooLong,
+    /// Its path has control characters, such as a tab.
+    PathControl,
     /// It was found and then was there no more.
     Vanished,
 }
@@ -36,6 +40,8 @@ impl Skip {
             Self::TooLarge => "too large",
             Self::NotRegular => "not a regular file",
             Self::PathNotUtf8 => "path not UTF-8",
+            Self::PathTooLong => "path too long",
+            Self::PathControl => "control characters in the path",
             Self::Vanished => "vanished",
         }
     }

@@ -12,6 +12,9 @@ use ignore::{DirEntry, WalkBuilder};
 
 use super::text::Skip;
 
+/// Bytes of a path, at most: the server takes none that is longer.
+const LONGEST_PATH: usize = 1024;
+
 /// By which a file is seen to have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -53,8 +56,8 @@ pub struct Walk {
     pub files: Vec<Found>,
     /// Directories that were looked into.
     pub directories: Vec<PathBuf>,
-    /// Entries left out, with the reason.
-    pub skipped: Vec<Skip>,
+    /// Entries left out, with their path for people and the reason.
+    pub skipped: Vec<(String, Skip)>,
     /// What could not be read, with the reason.
     pub failed: Vec<(String, String)>,
     /// Where in `files` each stored path is.
@@ -173,15 +176,24 @@ impl Walk {
         if entry.depth() > 0 && root.include.matched(entry.path(), false).is_ignore() {
             return Ok(());
         }
+        let mut skip = |why| self.skipped.push((entry.path().display().to_string(), why));
         if !is_file {
-            self.skipped.push(Skip::NotRegular);
+            skip(Skip::NotRegular);
             return Ok(());
         }
         let inner = entry.path().strip_prefix(&root.path).unwrap_or(entry.path());
         let Some(stored) = joined(&root.prefix, inner) else {
-            self.skipped.push(Skip::PathNotUtf8);
+            skip(Skip::PathNotUtf8);
             return Ok(());
         };
+        if stored.len() > LONGEST_PATH {
+            skip(Skip::PathTooLong);
+            return Ok(());
+        }
+        if stored.contains(char::is_control) {
+            skip(Skip::PathControl);
+            return Ok(());
+        }
         if self.places.insert(stored.clone(), self.files.len()).is_some() {
             bail!(
                 "two files would be stored under the path {stored}; ingest the directories one by one into two \
@@ -259,6 +271,10 @@ mod tests {
         walk.files.iter().map(|found| found.stored.as_str()).collect()
     }
 
+    fn reasons(walk: &Walk) -> Vec<Skip> {
+        walk.skipped.iter().map(|(_, why)| *why).collect()
+    }
+
     #[test]
     fn a_root_is_stored_under_its_name_as_given() {
         assert_eq!(prefix(Path::new("src")).unwrap(), "src");
@@ -324,7 +340,7 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("p/a.txt"), folder.path().join("p/link")).unwrap();
         let walk = walk(&[folder.path().join("p")]).unwrap();
         assert_eq!(stored(&walk), ["p/a.txt"]);
-        assert_eq!(walk.skipped, [Skip::NotRegular]);
+        assert_eq!(reasons(&walk), [Skip::NotRegular]);
     }
 
     #[cfg(target_os = "linux")]
@@ -335,6 +351,21 @@ mod tests {
         let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
         fs::write(folder.path().join("p").join(name), "text").unwrap();
         let walk = walk(&[folder.path().join("p")]).unwrap();
-        assert_eq!(walk.skipped, [Skip::PathNotUtf8]);
+        assert_eq!(reasons(&walk), [Skip::PathNotUtf8]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_the_server_would_refuse_is_counted() {
+        let part = "p".repeat(200);
+        let long = [&*part; 5].join("/");
+        let fits = format!("p/{long}/{}", "x".repeat(1024 - 1007));
+        let folder = tree(&["p/a.txt", "p/tab\tin a name", "p/line\nend", &fits, &format!("{fits}y")]);
+        let walk = walk(&[folder.path().join("p")]).unwrap();
+        assert_eq!(stored(&walk), ["p/a.txt", &fits]);
+        assert_eq!(fits.len(), 1024);
+        let mut why = reasons(&walk);
+        why.sort();
+        assert_eq!(why, [Skip::PathTooLong, Skip::PathControl, Skip::PathControl]);
     }
 }
