@@ -34,6 +34,9 @@ const WRITTEN_INDEX: Keys = Keys {
     notes: c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
 };
 
+const CACHE: Argument = Argument::key(c"cache");
+const SCOPE: Argument = Argument::text(c"scope").after(c"SCOPE").optional();
+
 /// Which chunks of an index are wanted.
 const SELECTION: &[Argument] = &[
     Argument::integer(c"k").after(c"K").optional(),
@@ -444,6 +447,83 @@ pub const COMMANDS: &[Command] = &[
             ],
             GENERATION,
         ],
+    },
+    Command {
+        name: c"infer.cacheget",
+        summary: c"Returns the stored answer to a prompt, or to one that is nearly the same",
+        complexity: c"O(1) for the very prompt; else that of embedding it, and O(log(N)) where N is the number of entries",
+        since: FIRST,
+        arity: -3,
+        tips: c"",
+        categories: "read slow blocking",
+        keys: &[Keys {
+            at: 1,
+            count: Count::One,
+            access: Access::Read,
+            notes: c"Reads answer:{cache}:* and cache:{cache} too, as the calling user",
+        }],
+        arguments: &[&[
+            CACHE,
+            Argument::text(c"prompt"),
+            Argument::double(c"threshold").after(c"THRESHOLD").optional(),
+            SCOPE,
+            Argument::word(c"with-stats", c"WITHSTATS").optional(),
+        ]],
+    },
+    Command {
+        name: c"infer.cacheset",
+        summary: c"Stores the answer to a prompt",
+        complexity: c"That of embedding the prompt, and O(log(N)) where N is the number of entries",
+        since: FIRST,
+        arity: -4,
+        tips: c"",
+        categories: "write slow blocking",
+        keys: &[Keys {
+            at: 1,
+            count: Count::One,
+            access: Access::ReadOrInsert,
+            notes: c"Writes answer:{cache}:*, answers:{cache} and cache:{cache}* too, as the calling user",
+        }],
+        arguments: &[&[
+            CACHE,
+            Argument::text(c"prompt"),
+            Argument::text(c"answer"),
+            Argument::text(c"embedding-model").after(c"EMBEDMODEL").optional(),
+            Argument::integer(c"seconds").after(c"TTL").optional(),
+            SCOPE,
+        ]],
+    },
+    Command {
+        name: c"infer.cachedel",
+        summary: c"Removes the entries of a cache, or of one scope in it",
+        complexity: c"O(N) where N is the number of entries; other clients go on meanwhile",
+        since: FIRST,
+        arity: -2,
+        tips: c"",
+        categories: "write slow blocking",
+        keys: &[Keys {
+            at: 1,
+            count: Count::One,
+            access: Access::ReadRemove,
+            notes: c"Removes answer:{cache}:*, answers:{cache}, drop-answers:{cache} and cache:{cache}* too, as the calling user",
+        }],
+        arguments: &[&[CACHE, SCOPE]],
+    },
+    Command {
+        name: c"infer.cacheinfo",
+        summary: c"Describes a cache: what it holds, and its model",
+        complexity: c"O(log(N)) where N is the number of entries",
+        since: FIRST,
+        arity: 2,
+        tips: c"nondeterministic_output",
+        categories: "read slow",
+        keys: &[Keys {
+            at: 1,
+            count: Count::One,
+            access: Access::Read,
+            notes: c"Reads answer:{cache}:*, answers:{cache} and cache:{cache} too, as the calling user",
+        }],
+        arguments: &[&[CACHE]],
     },
     Command {
         name: c"infer.ps",

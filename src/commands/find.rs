@@ -60,7 +60,7 @@ impl Question {
         let (text, question, ticket) = (self.text.clone(), self.text.clone(), embedding.ticket.clone());
         let second_look = self.second_look.take();
         let since = Instant::now();
-        embedding.run(&[&text], move |vectors| match query_vector(vectors) {
+        embedding.run(&[&text], move |vectors| match one_vector("query", vectors) {
             Ok(vector) => {
                 let embedded = since.elapsed();
                 self.search(vector, Effort::Near, move |findings| {
@@ -122,16 +122,16 @@ fn take(keyspace: &Keyspace<'_>, keys: &DataKeys, hit: Hit, findings: &mut Findi
     Ok(())
 }
 
-/// The one normalised vector of a question.
-fn query_vector(vectors: Result<Vec<Vec<f32>>, EngineError>) -> Result<Vec<f32>, Failure> {
+/// The one normalised vector of a text, which errors name as `what`.
+pub(super) fn one_vector(what: &'static str, vectors: Result<Vec<Vec<f32>>, EngineError>) -> Result<Vec<f32>, Failure> {
     let vectors = vectors.map_err(|error| match error {
         EngineError::TextTooLong { name, tokens, context, .. } => Failure::new(
             "CTXLIMIT",
-            format!("the query has {tokens} tokens, but model '{name}' reads at most {context}; shorten it"),
+            format!("the {what} has {tokens} tokens, but model '{name}' reads at most {context}; shorten it"),
         ),
         error => error.into(),
     });
-    let mut vector = vectors?.pop().ok_or_else(|| Failure::internal("the query has no vector"))?;
+    let mut vector = vectors?.pop().ok_or_else(|| Failure::internal(format!("the {what} has no vector")))?;
     vector::l2_normalize(&mut vector);
     Ok(vector)
 }

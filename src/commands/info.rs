@@ -101,6 +101,9 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"crowded_passes", &metrics.crowded_passes),
         (c"kv_hits", &metrics.kv_hits),
         (c"kv_misses", &metrics.kv_misses),
+        (c"cache_hits_exact", &metrics.cache_exact),
+        (c"cache_hits_similar", &metrics.cache_similar),
+        (c"cache_misses", &metrics.cache_misses),
     ] {
         writer.number(name, counter.get());
     }

@@ -4,6 +4,12 @@
 //! A handler runs under Redis' lock and may only copy and check; everything that takes longer than that happens on
 //! engine threads, which hand the result to the `PendingReply` of the blocked client.
 
+mod cache_del;
+mod cache_entry;
+mod cache_get;
+mod cache_info;
+mod cache_rebuild;
+mod cache_set;
 mod cancel;
 mod chat;
 mod chunk_prompt;
@@ -41,6 +47,10 @@ mod tokens;
 mod waiting;
 mod writing;
 
+pub use cache_del::cache_del;
+pub use cache_get::cache_get;
+pub use cache_info::cache_info;
+pub use cache_set::cache_set;
 pub use cancel::cancel;
 pub use chat::chat;
 pub use debug::debug;

@@ -83,6 +83,12 @@ pub struct Metrics {
     pub kv_hits: Counter,
     /// Those that had to be read. Counted by the commands.
     pub kv_misses: Counter,
+    /// Prompts whose very text was found in a cache. Counted by the commands.
+    pub cache_exact: Counter,
+    /// Those for which one like it was found. Counted by the commands.
+    pub cache_similar: Counter,
+    /// Those for which nothing was found. Counted by the commands.
+    pub cache_misses: Counter,
     times: Mutex<Times>,
     /// What [`Metrics::latencies`] last returned.
     seen: Mutex<Latencies>,

@@ -136,6 +136,16 @@ pub const MINSCORE_MIN: f64 = 0.0;
 /// `MINSCORE`: only vectors of the query's very direction.
 pub const MINSCORE_MAX: f64 = 1.0;
 
+/// `THRESHOLD` of a cache: prompts that mean the same with all-MiniLM-L6-v2, most of the time; docs/CACHE.md has examples. Its bounds are those of
+/// `MINSCORE`.
+pub const THRESHOLD_DEFAULT: f64 = 0.95;
+/// Nearest prompts that are looked at in a cache: the answers of some may have expired.
+pub const CACHE_CANDIDATES: u32 = 8;
+/// Vectors of a cache that lead nowhere any more and may stay in any case; more of them than of the others are too many.
+pub const CACHE_HIDDEN_MAX: i64 = 1000;
+/// `SCOPE` of a cache, in bytes; stored with each of its entries.
+pub const SCOPE_MAX: usize = 1024;
+
 /// `BUDGET`, in tokens of the answering model.
 pub const BUDGET_MIN: u32 = 1;
 /// `BUDGET`, in tokens of the answering model: the largest context, see [`CTX_MAX`].

@@ -8,6 +8,7 @@ pub mod adjust;
 pub mod args;
 pub mod assign;
 pub mod attributes;
+pub mod cache;
 pub mod chunk;
 pub mod cpu_list;
 pub mod crowd;

@@ -77,6 +77,14 @@ impl<'a> Keyspace<'a> {
         self.call(command, if self.above_maxmemory { WRITE_ABOVE_MAXMEMORY } else { WRITE }, args)
     }
 
+    /// Whether [`Keyspace::read`] would be allowed to run this; runs nothing.
+    ///
+    /// # Errors
+    /// As for [`Keyspace::read`].
+    pub fn check_read(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
+        call(self.ctx, command, READ_DRY_RUN, args).map(drop)
+    }
+
     /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Vector sets (Redis 8): the few commands that an index needs, with their traps closed.
+//! Vector sets (Redis 8): the few commands that an index and a cache need, with their traps closed.
 //!
 //! * `VSIM` always gets `NOTHREAD`: called from a module without it, it blocks, and Redis aborts.
 //! * `VADD` never gets `CAS` (same abort), and never the name of an element that exists: Redis does not send that
@@ -188,7 +188,20 @@ pub struct Size {
 /// # Errors
 /// `NOPERM`, `WRONGTYPE`, or what Redis says.
 pub fn size(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Size, Failure> {
-    let Reply::Map(facts) = keyspace.read("VINFO", &[key])? else { return Ok(Size::default()) };
+    let (visible, hidden) = counts(keyspace, key)?;
+    let bytes = match keyspace.read("MEMORY", &[b"USAGE", key])? {
+        Reply::Int(bytes) => bytes,
+        _ => 0,
+    };
+    Ok(Size { visible, hidden, bytes })
+}
+
+/// How many elements of the set at `key` a search can find, and how many are hidden; none when there is no key.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn counts(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(i64, i64), Failure> {
+    let Reply::Map(facts) = keyspace.read("VINFO", &[key])? else { return Ok((0, 0)) };
     let fact = |wanted: &[u8]| {
         facts.iter().find_map(|(name, value)| match (name, value) {
             (Reply::Bytes(name), Reply::Int(value)) if name == wanted => Some(*value),
@@ -196,11 +209,17 @@ pub fn size(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Size, Failure> {
         })
     };
     let (all, visible) = (fact(b"size").unwrap_or_default(), fact(b"attributes-count").unwrap_or_default());
-    let bytes = match keyspace.read("MEMORY", &[b"USAGE", key])? {
-        Reply::Int(bytes) => bytes,
-        _ => 0,
-    };
-    Ok(Size { visible, hidden: all.saturating_sub(visible), bytes })
+    Ok((visible, all.saturating_sub(visible)))
+}
+
+/// The vector of an element, as exactly as it is stored; `None` when there is none of that name.
+///
+/// # Errors
+/// `NOPERM`, `WRONGTYPE`, or what Redis says.
+pub fn vector(keyspace: &Keyspace<'_>, key: &[u8], element: &[u8]) -> Result<Option<Vec<f32>>, Failure> {
+    let Reply::Array(numbers) = keyspace.read("VEMB", &[key, element])? else { return Ok(None) };
+    let number = |number| if let Reply::Double(number) = number { Some(number as f32) } else { None };
+    numbers.into_iter().map(number).collect::<Option<_>>().map(Some).ok_or_else(|| unexpected("VEMB"))
 }
 
 /// What is stored of an element.
@@ -245,6 +264,14 @@ pub fn stage(
     }
     let vadd: [&[u8]; 5] = [key, b"FP32", &to_fp32(vector), element, quant.as_bytes()];
     keyspace.write("VADD", &vadd).map(drop).map_err(dimension_mismatch)
+}
+
+/// Whether the caller may search with [`similar`]; changes nothing.
+///
+/// # Errors
+/// `NOPERM`.
+pub fn check_searching(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    keyspace.check_read("VSIM", &[key, b"FP32", b"", b"NOTHREAD"])
 }
 
 /// Whether the caller may [`stage`]; changes nothing.
@@ -353,7 +380,10 @@ fn is_dimension_error(failure: &Failure) -> bool {
 
 fn dimension_mismatch(failure: Failure) -> Failure {
     if is_dimension_error(&failure) {
-        return Failure::new("MISMATCH", format!("{}; the index was made with another embedding model", failure.text));
+        return Failure::new(
+            "MISMATCH",
+            format!("{}; its vectors were made with another embedding model", failure.text),
+        );
     }
     failure
 }

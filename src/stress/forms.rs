@@ -128,6 +128,10 @@ pub(crate) const FORMS: &[Form] = &[
     form(20, "INFER.RAG $index $text MAXTOKENS $few WITHSOURCES WITHSTATS", SELECTION),
     form(10, "INFER.RAG $index $text MAXTOKENS $few BUDGET $many WITHSOURCES WITHPROMPT WITHSTATS", SELECTION),
     form(5, "INFER.RAG $index $text MAXTOKENS $many BUDGET AUTO WITHSOURCES", SELECTION),
+    form(30, "INFER.CACHEGET $cache $text", &["THRESHOLD $fraction", "THRESHOLD 1", "SCOPE $text", "WITHSTATS"]),
+    form(20, "INFER.CACHESET $cache $text $text", &["TTL $few", "SCOPE $text", "EMBEDMODEL $embedder"]),
+    form(2, "INFER.CACHEDEL $cache", &["SCOPE $text"]),
+    form(2, "INFER.CACHEINFO $cache", &[]),
     form(10, "INFER.PS", &[]),
     form(10, "INFER.CANCEL $id", &[]),
     // What else goes on in a server. No VREM, which crashes Redis (issue 15424), and no KEYS of other tests.

@@ -70,6 +70,10 @@ fn assert_described(server: &Server) {
             ("INFER.DROPINDEX docs", "docs:RW,access,delete"),
             ("INFER.SEARCH docs query", "docs:RO,access"),
             ("INFER.RAG docs query WITHSOURCES", "docs:RO,access"),
+            ("INFER.CACHEGET faq prompt", "faq:RO,access"),
+            ("INFER.CACHESET faq prompt answer", "faq:RW,access,insert"),
+            ("INFER.CACHEDEL faq SCOPE x", "faq:RW,access,delete"),
+            ("INFER.CACHEINFO faq", "faq:RO,access"),
         ] {
             assert_eq!(keys_and_flags(&mut client, words), keys, "{words}");
         }
@@ -126,6 +130,10 @@ fn commands_are_in_the_categories_of_redis_itself() {
         ("infer.cancel", "@fast @infer"),
         ("infer.search", "@blocking @infer @read @slow"),
         ("infer.rag", "@blocking @infer @read @slow"),
+        ("infer.cacheget", "@blocking @infer @read @slow"),
+        ("infer.cacheset", "@blocking @infer @slow @write"),
+        ("infer.cachedel", "@blocking @infer @slow @write"),
+        ("infer.cacheinfo", "@infer @read @slow"),
     ] {
         let info = client.ok(&cmd!["COMMAND", "INFO", name]);
         assert_eq!(listed(&array(&array(&info)[0])[6]).join(" "), expected, "{name}");
@@ -169,6 +177,9 @@ fn every_option_in_the_documentation_is_known_to_its_command() {
         "INFER.INDEX i EMBEDMODEL m GENMODEL m",
         "INFER.SEARCH i q",
         "INFER.RAG i q",
+        "INFER.CACHEGET c q",
+        "INFER.CACHESET c q a",
+        "INFER.CACHEDEL c",
     ] {
         let name = words.split(' ').next().unwrap().to_lowercase();
         let docs = client.ok(&cmd!["COMMAND", "DOCS", &name]);

@@ -188,6 +188,11 @@ fn the_examples_about_indexes_hold() {
 }
 
 #[test]
+fn the_examples_about_the_cache_hold() {
+    the_examples_hold("docs/CACHE.md");
+}
+
+#[test]
 fn the_examples_of_the_command_reference_hold() {
     the_examples_hold("docs/COMMANDS.md");
 }

@@ -5,7 +5,7 @@ use redis::Cmd;
 use crate::harness::{CHAT, Client, EMBED, RANK, Refusal, Server, cmd, text};
 
 /// Error codes that clients may see, of ours and of Redis.
-const CODES: [&str; 15] = [
+const CODES: [&str; 16] = [
     "ERR",
     "WRONGTYPE",
     "NOPERM",
@@ -19,6 +19,7 @@ const CODES: [&str; 15] = [
     "BADTOKENS",
     "MISMATCH",
     "NOINDEX",
+    "NOCACHE",
     "OOM",
     "NOVECTORSETS",
 ];
@@ -86,6 +87,10 @@ fn working_commands() -> Vec<Cmd> {
             "TIMEOUT",
             60_000
         ],
+        cmd!["INFER.CACHESET", "faq", "some prompt", "answer", "TTL", 100, "SCOPE", "s", "EMBEDMODEL", "embed"],
+        cmd!["INFER.CACHEGET", "faq", "some text", "THRESHOLD", 0.5, "SCOPE", "s", "WITHSTATS"],
+        cmd!["INFER.CACHEINFO", "faq"],
+        cmd!["INFER.CACHEDEL", "faq", "SCOPE", "s"],
         cmd!["INFER.DEBUG", "PANIC", "nobody"],
     ]
 }

@@ -9,6 +9,8 @@
 mod arguments;
 mod background;
 mod busy;
+mod cache;
+mod cache_refusals;
 mod changed;
 mod chat;
 mod chunk_kv;

@@ -1,4 +1,4 @@
-//! Servers without vector sets: everything but the index commands works there.
+//! Servers without vector sets: everything but the commands of indexes and caches works there.
 
 use crate::harness::{CHAT, EMBED, RANK, Server, array, bytes, cmd, floats, optional, report};
 
@@ -30,6 +30,10 @@ fn assert_works_without_vector_sets(mut server: Server) {
             cmd!["INFER.INGEST", "docs", "a.txt", "text"],
             cmd!["INFER.SEARCH", "docs", "query"],
             cmd!["INFER.RAG", "docs", "query"],
+            cmd!["INFER.CACHEGET", "faq", "prompt"],
+            cmd!["INFER.CACHESET", "faq", "prompt", "answer"],
+            cmd!["INFER.CACHEDEL", "faq"],
+            cmd!["INFER.CACHEINFO", "faq"],
         ] {
             client.refused(&command, "NOVECTORSETS", "run the module in Redis 8.0 or newer");
         }

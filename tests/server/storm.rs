@@ -11,7 +11,7 @@ const CLIENTS: u64 = 8;
 const LINES: usize = 20_000;
 
 /// Codes of errors that may come. INTERNAL is not among them: it is a fault of the module.
-const CODES: [&str; 16] = [
+const CODES: [&str; 17] = [
     "BADTOKENS",
     "CANCELLED",
     "CTXLIMIT",
@@ -19,6 +19,7 @@ const CODES: [&str; 16] = [
     "LOADFAIL",
     "MISMATCH",
     "MODELLOADING",
+    "NOCACHE",
     "NOINDEX",
     "NOMODEL",
     "NOPERM",

@@ -1,6 +1,7 @@
 //! The arguments of each command as a struct that is valid once it exists: `parse` checks all there is to check without
 //! Redis and without a model.
 
+mod cache;
 mod chat;
 mod embed;
 mod form;
@@ -13,6 +14,7 @@ mod search;
 mod startup;
 mod tokens;
 
+pub use cache::{CacheDel, CacheGet, CacheInfo, CacheSet};
 pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
 pub use form::OutputForm;
@@ -41,12 +43,14 @@ mod tests {
 
     type Check = fn(&[&[u8]]) -> Result<(), ArgError>;
 
-    const ALL: [Check; 17] = [
+    const ALL: [Check; 21] = [
         |args| LoadOptions::parse(args).map(drop),
         |args| ModelName::parse(args).map(|_| ()),
         |args| Unload::parse(args).map(|_| ()),
         |args| IndexName::parse("INFER.INDEXINFO", args).map(|_| ()),
         |args| Reindex::parse(args).map(|_| ()),
+        |args| CacheDel::parse(args).map(drop),
+        |args| CacheInfo::parse(args).map(drop),
         |args| Tokenize::parse(args).map(|_| ()),
         |args| TokenizeStore::parse(args).map(|_| ()),
         |args| Detokenize::parse(args).map(drop),
@@ -57,12 +61,15 @@ mod tests {
         |args| Forget::parse(args).map(|_| ()),
         |args| Search::parse(args).map(drop),
         |args| Rag::parse(args).map(drop),
+        |args| CacheGet::parse(args).map(drop),
+        |args| CacheSet::parse(args).map(drop),
         |args| Chat::parse(args).map(drop),
         |args| Rerank::parse(args).map(drop),
     ];
 
     /// Where the names of all options and of their values stand.
-    const PARSERS: [&str; 9] = [
+    const PARSERS: [&str; 10] = [
+        include_str!("cache.rs"),
         include_str!("chat.rs"),
         include_str!("embed.rs"),
         include_str!("generate.rs"),
@@ -99,7 +106,7 @@ mod tests {
             let text = parse(&[]).unwrap_err().to_string();
             assert!(text.starts_with("wrong number of arguments"), "{number}: {text}");
         }
-        for parse in &ALL[5..] {
+        for parse in &ALL[7..] {
             parse(&[b"m"]).unwrap_err();
         }
     }
