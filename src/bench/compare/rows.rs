@@ -1,5 +1,6 @@
 //! The rows of the comparison, in the order of the document.
 
+mod cache;
 mod clients;
 mod copies;
 mod embeddings;
@@ -14,7 +15,7 @@ mod settings;
 use anyhow::Result;
 
 use super::Bench;
-use super::report::{Goal, Section, Verdict};
+use super::report::Section;
 
 /// Measures one row.
 type Row = fn(&Bench) -> Result<Section>;
@@ -28,7 +29,7 @@ pub const ROWS: [(&str, Row); 15] = [
     ("F5", rag::assembly),
     ("F6", plain::run),
     ("F7", embeddings::run),
-    ("F8", semantic_cache),
+    ("F8", cache::run),
     ("F9", memory::run),
     ("gaps", latency::gaps),
     ("ttft", latency::first_token),
@@ -41,19 +42,4 @@ pub const ROWS: [(&str, Row); 15] = [
 /// The names alone.
 pub fn names() -> Vec<&'static str> {
     ROWS.iter().map(|(name, _)| *name).collect()
-}
-
-/// F8.
-fn semantic_cache(_: &Bench) -> Result<Section> {
-    Ok(Section {
-        title: "F8: semantic cache",
-        verdicts: vec![Verdict {
-            id: "F8",
-            what: "a hit of the semantic cache, ms".into(),
-            goal: Goal::AtMost(0.5),
-            value: None,
-            cause: "There is no such command yet.".into(),
-        }],
-        ..Section::default()
-    })
 }
