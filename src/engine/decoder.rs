@@ -40,7 +40,13 @@ pub(super) trait Decoder: Send {
     /// Makes `slot` hold the `keep` tokens that it holds, and `pieces` behind them. After an error it holds nothing.
     fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError>;
 
-    /// Whether [`Decoder::cut`] and [`Decoder::splice`] can be called before the next [`Decoder::decode`].
+    /// What `slot` holds, for [`Decoder::restore`] of another worker of the same model.
+    fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError>;
+
+    /// Makes `slot` hold what was saved. After an error it holds nothing.
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError>;
+
+    /// Whether sequences can be saved, restored, cut and spliced before the next [`Decoder::decode`].
     fn is_settled(&self) -> bool;
 
     /// Forgets what a slot holds.
@@ -144,6 +150,14 @@ impl Decoder for LlamaDecoder {
 
     fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError> {
         self.context.splice(sequence(slot), keep, pieces)
+    }
+
+    fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        self.context.save(sequence(slot))
+    }
+
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError> {
+        self.context.restore(sequence(slot), state)
     }
 
     fn is_settled(&self) -> bool {

@@ -65,11 +65,11 @@ impl Embedder {
         loop {
             if self.requests.is_empty() {
                 self.context.rest();
-                let Next::Job(job) = inbox.wait(Vec::new()) else { return };
+                let Next::Job(job) = inbox.wait() else { return };
                 self.take(job);
             }
             while self.requests.len() < REQUESTS
-                && let Next::Job(job) = inbox.poll(Vec::new)
+                && let Next::Job(job) = inbox.poll()
             {
                 self.take(job);
             }

@@ -28,6 +28,8 @@
 //!   deadline are left behind.
 //! - *A busy worker takes a job that an idle one was about to take.* Busy workers leave as many jobs in the queue as
 //!   there are idle workers. Which idle one takes which job is worked out by each of them in the same way (`queue`).
+//! - *Workers wait for what others have read.* A worker lends what a slot holds, or will hold without the help of another
+//!   worker; so no circle can close. Whoever fails or ends drops what it was asked for, and the other reads it itself.
 //!
 //! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its

@@ -12,7 +12,7 @@ use crossbeam_channel::unbounded;
 
 use super::error::EngineError;
 use super::job::Permit;
-pub(super) use super::queue::Next;
+pub(super) use super::queue::{Ask, Loan, Next};
 use super::queue::{Job, Queue};
 use super::stop::Stop;
 use super::threads::{self, Manners};
@@ -33,15 +33,31 @@ struct Shared {
 }
 
 impl<J: Job> Inbox<J> {
-    /// Says that the worker, whose slots hold these tokens, is about to wait: before it answers its last request, because
-    /// the client may send the next one at once.
-    pub(super) fn announce(&self, held: Vec<Vec<u32>>) {
-        self.queue.announce(self.worker, held);
+    /// Says that the worker is about to wait: before it answers its last request, because the client may send the next one
+    /// at once.
+    pub(super) fn announce(&self) {
+        self.queue.announce(self.worker);
     }
 
-    /// Waits for a job for a worker whose slots hold these tokens.
-    pub(super) fn wait(&self, held: Vec<Vec<u32>>) -> Next<J> {
-        self.queue.wait(self.worker, held)
+    /// Waits for a job, or until another worker asks for something.
+    pub(super) fn wait(&self) -> Next<J> {
+        self.queue.wait(self.worker)
+    }
+
+    /// Shows to the other workers what a slot holds.
+    pub(super) fn show(&self, slot: usize, tokens: &[u32]) {
+        self.queue.show(self.worker, slot, tokens);
+    }
+
+    /// Asks another worker for the beginning of `prompt`, of which this one has `have` tokens, or shows that the slot is about
+    /// to read it where nobody has more.
+    pub(super) fn borrow(&self, slot: usize, prompt: &[u32], have: usize) -> Option<Loan> {
+        self.queue.borrow(self.worker, slot, prompt, have)
+    }
+
+    /// What other workers have asked for since.
+    pub(super) fn asked(&self) -> Vec<Ask> {
+        self.queue.asked(self.worker)
     }
 
     /// Says that the worker is not going to wait any more.
@@ -49,9 +65,9 @@ impl<J: Job> Inbox<J> {
         self.queue.leave(self.worker);
     }
 
-    /// A job if there are more than the idle workers will take, first one that begins with what `held` gives.
-    pub(super) fn poll(&self, held: impl FnOnce() -> Vec<Vec<u32>>) -> Next<J> {
-        self.queue.poll(held)
+    /// A job if there are more than the idle workers will take, first one of which a slot has read the beginning.
+    pub(super) fn poll(&self) -> Next<J> {
+        self.queue.poll(self.worker)
     }
 
     /// Why all work must end now, if it must.
@@ -71,7 +87,7 @@ impl<J: Job> Inbox<J> {
 impl<J> Drop for Inbox<J> {
     /// Leaves to others what was meant for this worker.
     fn drop(&mut self) {
-        self.queue.leave(self.worker);
+        self.queue.end(self.worker);
     }
 }
 

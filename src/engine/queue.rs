@@ -1,13 +1,16 @@
-//! The requests that wait for one model, and the workers that wait for them.
+//! The requests that wait for one model, the workers that wait for them, and what these have read.
 //!
 //! First come, first served, or nearly so. Which idle worker gets a request is decided in `logic::assign`; a busy one that has
 //! room takes what is left over, so that it never takes what an idle one could begin at once, and of that first what it has
-//! read already.
+//! read already. What a worker has read, or is reading, is shown here, so that another one can ask for it instead of reading
+//! it too. Who asks does not show its own prompt as being read; so two never wait for each other.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::logic::assign::{Idle, assign, most_saving};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::logic::assign::{Idle, assign, lender, most_saving};
 
 /// A request, as far as the queue is concerned.
 pub(super) trait Job: Send + 'static {
@@ -23,10 +26,28 @@ const PATIENCE: u32 = 8;
 pub(super) enum Next<J> {
     /// A job.
     Job(J),
-    /// Nothing now.
+    /// Nothing now; after a wait, because another worker asks for something.
     Nothing,
     /// Nothing any more: the queue is closed, and what is left in it is for others.
     Closed,
+}
+
+/// A worker asks for what another one has read. Dropped when it is not to be had.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Takes a saved sequence that begins with them.
+    pub lend: Sender<Vec<u8>>,
+}
+
+/// What a worker has asked for.
+#[derive(Debug)]
+pub(super) struct Loan {
+    /// How many tokens of its prompt that is.
+    pub tokens: usize,
+    /// Gives a saved sequence that begins with them, or ends when it is not to be had.
+    pub lent: Receiver<Vec<u8>>,
 }
 
 /// Jobs of one model.
@@ -40,8 +61,9 @@ pub(super) struct Queue<J> {
 struct State<J> {
     jobs: VecDeque<Queued<J>>,
     closed: bool,
-    idle: Vec<Waiting>,
-    /// Counts what `Waiting::since` is about.
+    /// By their numbers.
+    workers: Vec<Known>,
+    /// Counts what `Known::idle_since` is about.
     clock: u64,
 }
 
@@ -51,17 +73,19 @@ struct Queued<J> {
     passed_over: u32,
 }
 
-/// A worker that waits for a job.
-#[derive(Debug)]
-struct Waiting {
-    worker: usize,
-    since: u64,
+/// What is known of a worker.
+#[derive(Debug, Default)]
+struct Known {
+    /// For a worker that waits for a job.
+    idle_since: Option<u64>,
+    /// What each of its slots holds, or is about to hold because it is reading it.
     held: Vec<Vec<u32>>,
+    asked: Vec<Ask>,
 }
 
 impl<J> Default for Queue<J> {
     fn default() -> Self {
-        let state = State { jobs: VecDeque::new(), closed: false, idle: Vec::new(), clock: 0 };
+        let state = State { jobs: VecDeque::new(), closed: false, workers: Vec::new(), clock: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -80,48 +104,43 @@ impl<J: Job> Queue<J> {
         Ok(())
     }
 
-    /// Says that `worker`, whose slots hold these tokens, is about to wait.
-    pub(super) fn announce(&self, worker: usize, held: Vec<Vec<u32>>) {
-        let mut state = self.state();
-        match state.idle.iter_mut().find(|waiting| waiting.worker == worker) {
-            Some(waiting) => waiting.held = held,
-            None => {
-                state.clock += 1;
-                let since = state.clock;
-                state.idle.push(Waiting { worker, since, held });
-            }
-        }
-        drop(state);
+    /// Says that `worker` is about to wait.
+    pub(super) fn announce(&self, worker: usize) {
+        self.state().set_idle(worker);
         // A job may now be for another worker, which sleeps.
         self.changed.notify_all();
     }
 
-    /// Waits for a job for `worker`, whose slots hold these tokens.
-    pub(super) fn wait(&self, worker: usize, held: Vec<Vec<u32>>) -> Next<J> {
-        self.announce(worker, held);
+    /// Waits until there is a job for `worker`, or another worker asks it for something.
+    pub(super) fn wait(&self, worker: usize) -> Next<J> {
+        self.announce(worker);
         let mut state = self.state();
         loop {
             let job = state.take_for(worker);
             // What is left in a closed queue is for others.
             if job.is_some() || state.closed {
-                state.idle.retain(|waiting| waiting.worker != worker);
+                state.worker(worker).idle_since = None;
                 return job.map_or(Next::Closed, Next::Job);
+            }
+            if !state.worker(worker).asked.is_empty() {
+                return Next::Nothing;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// A job if there are more than the idle workers will take, for a worker whose slots hold the tokens that `held` gives.
-    pub(super) fn poll(&self, held: impl FnOnce() -> Vec<Vec<u32>>) -> Next<J> {
+    /// A job for `worker`, which is not idle, if there are more than the idle ones will take.
+    pub(super) fn poll(&self, worker: usize) -> Next<J> {
         let mut state = self.state();
-        let first = state.idle.len();
+        let first = state.workers.iter().filter(|known| known.idle_since.is_some()).count();
         let Some(oldest) = state.jobs.get(first) else {
             return if state.closed { Next::Closed } else { Next::Nothing };
         };
         let place = if oldest.passed_over >= PATIENCE || state.jobs.len() == first + 1 {
             first
         } else {
-            first + most_saving(state.jobs.iter().skip(first).map(|queued| queued.job.prompt()), &held())
+            let prompts = state.jobs.iter().skip(first).map(|queued| queued.job.prompt());
+            first + most_saving(prompts, state.workers.get(worker).map_or(&[], |known| &known.held))
         };
         state.jobs.range_mut(first..place).for_each(|queued| queued.passed_over += 1);
         state.jobs.remove(place).map_or(Next::Nothing, |queued| Next::Job(queued.job))
@@ -129,9 +148,44 @@ impl<J: Job> Queue<J> {
 }
 
 impl<J> Queue<J> {
+    /// Shows what a slot of `worker` holds.
+    pub(super) fn show(&self, worker: usize, slot: usize, tokens: &[u32]) {
+        self.state().show(worker, slot, tokens);
+    }
+
+    /// Asks for the beginning of `prompt` for a slot of `worker`, which has its first `have` tokens, or shows that the slot
+    /// is about to read it where nobody has more.
+    pub(super) fn borrow(&self, worker: usize, slot: usize, prompt: &[u32], have: usize) -> Option<Loan> {
+        let mut state = self.state();
+        let others = state.workers.iter().enumerate().filter(|&(other, _)| other != worker);
+        let others = others.map(|(other, known)| (other, known.held.as_slice(), known.idle_since.is_some()));
+        let Some((from, tokens)) = lender(prompt, have, others) else {
+            state.show(worker, slot, prompt);
+            return None;
+        };
+        let (lend, lent) = bounded(1);
+        let wanted = prompt.get(..tokens).unwrap_or_default().to_vec();
+        state.worker(from).asked.push(Ask { tokens: wanted, lend });
+        state.show(worker, slot, &[]);
+        drop(state);
+        self.changed.notify_all();
+        Some(Loan { tokens, lent })
+    }
+
+    /// What others have asked `worker` for since.
+    pub(super) fn asked(&self, worker: usize) -> Vec<Ask> {
+        std::mem::take(&mut self.state().worker(worker).asked)
+    }
+
     /// Says that `worker` is not going to wait after all.
     pub(super) fn leave(&self, worker: usize) {
-        self.state().idle.retain(|waiting| waiting.worker != worker);
+        self.state().worker(worker).idle_since = None;
+        self.changed.notify_all();
+    }
+
+    /// Says that `worker` has ended: it has nothing to lend any more.
+    pub(super) fn end(&self, worker: usize) {
+        *self.state().worker(worker) = Known::default();
         self.changed.notify_all();
     }
 
@@ -149,11 +203,39 @@ impl<J> Queue<J> {
 impl<J: Job> State<J> {
     /// The job that an idle worker is to have. Taking it does not change what the others are to have.
     fn take_for(&mut self, worker: usize) -> Option<J> {
-        let idle =
-            self.idle.iter().map(|waiting| Idle { worker: waiting.worker, since: waiting.since, held: &waiting.held });
+        let idle = self
+            .workers
+            .iter()
+            .enumerate()
+            .filter_map(|(worker, known)| known.idle_since.map(|since| Idle { worker, since, held: &known.held }));
         let prompts = self.jobs.iter().map(|queued| queued.job.prompt());
         let place = assign(prompts, idle.collect()).into_iter().position(|to| to == worker)?;
         self.jobs.remove(place).map(|queued| queued.job)
+    }
+}
+
+impl<J> State<J> {
+    fn worker(&mut self, worker: usize) -> &mut Known {
+        if self.workers.len() <= worker {
+            self.workers.resize_with(worker + 1, Known::default);
+        }
+        &mut self.workers[worker]
+    }
+
+    fn set_idle(&mut self, worker: usize) {
+        if self.worker(worker).idle_since.is_none() {
+            self.clock += 1;
+            self.worker(worker).idle_since = Some(self.clock);
+        }
+    }
+
+    fn show(&mut self, worker: usize, slot: usize, tokens: &[u32]) {
+        let held = &mut self.worker(worker).held;
+        if held.len() <= slot {
+            held.resize_with(slot + 1, Vec::new);
+        }
+        held[slot].clear();
+        held[slot].extend_from_slice(tokens);
     }
 }
 
@@ -181,11 +263,12 @@ mod tests {
     }
 
     /// Has `worker` wait until it gets a job, which it tells.
-    fn waiting(queue: &Arc<Queue<Vec<u32>>>, worker: usize, held: Vec<Vec<u32>>) -> Receiver<Option<Vec<u32>>> {
+    fn waiting(queue: &Arc<Queue<Vec<u32>>>, worker: usize, held: &[u32]) -> Receiver<Option<Vec<u32>>> {
+        queue.show(worker, 0, held);
         let (tell, told) = channel();
         let (queue, idle) = (Arc::clone(queue), Arc::clone(queue));
-        thread::spawn(move || tell.send(taken(queue.wait(worker, held))));
-        while !idle.state().idle.iter().any(|waiting| waiting.worker == worker) {
+        thread::spawn(move || tell.send(taken(queue.wait(worker))));
+        while idle.state().worker(worker).idle_since.is_none() {
             thread::yield_now();
         }
         told
@@ -197,10 +280,7 @@ mod tests {
         for knowing in [0, 1] {
             let queue = Arc::new(Queue::default());
             let workers: Vec<_> = (0..2)
-                .map(|worker| {
-                    let held = if worker == knowing { conversation.clone() } else { Vec::new() };
-                    waiting(&queue, worker, vec![held])
-                })
+                .map(|worker| waiting(&queue, worker, if worker == knowing { &conversation } else { &[] }))
                 .collect();
             queue.push(conversation.clone()).unwrap();
             assert_eq!(workers[knowing].recv_timeout(Duration::from_secs(5)), Ok(Some(conversation.clone())));
@@ -212,23 +292,24 @@ mod tests {
     #[test]
     fn a_busy_worker_leaves_to_idle_ones_what_they_can_begin_and_takes_the_rest_in_order() {
         let queue = Arc::new(Queue::default());
-        let idle = waiting(&queue, 0, Vec::new());
+        let idle = waiting(&queue, 0, &[]);
         // Nobody is told of them yet.
         queue.state().jobs.extend([1, 2, 3].map(|token| queued(vec![token])));
-        assert_eq!(taken(queue.poll(Vec::new)), Some(vec![2]));
+        assert_eq!(taken(queue.poll(1)), Some(vec![2]));
         queue.push(vec![4]).unwrap();
         assert_eq!(idle.recv_timeout(Duration::from_secs(5)), Ok(Some(vec![1])));
-        assert_eq!([taken(queue.poll(Vec::new)), taken(queue.poll(Vec::new))], [Some(vec![3]), Some(vec![4])]);
-        assert!(matches!(queue.poll(Vec::new), Next::Nothing));
+        assert_eq!([taken(queue.poll(1)), taken(queue.poll(1))], [Some(vec![3]), Some(vec![4])]);
+        assert!(matches!(queue.poll(1), Next::Nothing));
     }
 
     #[test]
     fn a_job_is_left_to_a_worker_that_is_about_to_wait_unless_it_leaves() {
         let queue = Arc::new(Queue::default());
-        let other = waiting(&queue, 0, Vec::new());
-        queue.announce(1, vec![(0..100).collect()]);
+        let other = waiting(&queue, 0, &[]);
+        queue.show(1, 0, &(0..100).collect::<Vec<u32>>());
+        queue.announce(1);
         queue.push((0..101).collect()).unwrap();
-        assert!(matches!(queue.poll(Vec::new), Next::Nothing));
+        assert!(matches!(queue.poll(1), Next::Nothing));
         assert!(other.recv_timeout(Duration::from_millis(50)).is_err());
         queue.leave(1);
         assert_eq!(other.recv_timeout(Duration::from_secs(5)), Ok(Some((0..101).collect())));
@@ -237,12 +318,12 @@ mod tests {
     #[test]
     fn a_job_never_waits_for_a_worker_that_waits_for_it() {
         let queue = Arc::new(Queue::default());
-        queue.announce(0, Vec::new());
+        queue.announce(0);
         queue.push(vec![1]).unwrap();
-        let other = waiting(&queue, 1, Vec::new());
+        let other = waiting(&queue, 1, &[]);
         let announced = thread::spawn({
             let queue = Arc::clone(&queue);
-            move || taken(queue.wait(0, Vec::new()))
+            move || taken(queue.wait(0))
         });
         // Both wait, for two jobs.
         queue.push(vec![2]).unwrap();
@@ -258,14 +339,13 @@ mod tests {
         for worker in 0..4 {
             let (queue, tell) = (Arc::clone(&queue), tell.clone());
             thread::spawn(move || {
-                let mut held = Vec::new();
-                while let Next::Job(job) = queue.wait(worker, vec![held]) {
-                    held = job.clone();
-                    while let Next::Job(more) = queue.poll(Vec::new) {
+                while let Next::Job(job) = queue.wait(worker) {
+                    queue.show(worker, 0, &job);
+                    while let Next::Job(more) = queue.poll(worker) {
                         tell.send(more).unwrap();
                     }
                     if job.len() % 2 == 0 {
-                        queue.announce(worker, vec![held.clone()]);
+                        queue.announce(worker);
                     }
                     tell.send(job).unwrap();
                 }
@@ -289,7 +369,7 @@ mod tests {
     #[test]
     fn all_workers_end_when_the_queue_is_closed_with_a_job_for_one_of_them() {
         let queue = Arc::new(Queue::default());
-        let workers = [0, 1, 2].map(|worker| waiting(&queue, worker, Vec::new()));
+        let workers = [0, 1, 2].map(|worker| waiting(&queue, worker, &[]));
         let mut state = queue.state();
         state.jobs.push_back(queued(vec![1]));
         state.closed = true;
@@ -308,7 +388,8 @@ mod tests {
             queue.push(known.clone()).unwrap();
         }
         queue.push(vec![8]).unwrap();
-        let poll = || taken(queue.poll(|| vec![known.clone()])).unwrap();
+        queue.show(0, 0, &known);
+        let poll = || taken(queue.poll(0)).unwrap();
         for _ in 0..PATIENCE {
             assert_eq!(poll(), known);
         }
@@ -321,8 +402,59 @@ mod tests {
         queue.push(vec![1]).unwrap();
         queue.close();
         assert_eq!(queue.push(vec![2]), Err(vec![2]));
-        assert_eq!(taken(queue.wait(0, Vec::new())), Some(vec![1]));
-        assert!(matches!(queue.wait(0, Vec::new()), Next::Closed));
-        assert!(matches!(queue.poll(Vec::new), Next::Closed));
+        assert_eq!(taken(queue.wait(0)), Some(vec![1]));
+        assert!(matches!(queue.wait(0), Next::Closed));
+        assert!(matches!(queue.poll(1), Next::Closed));
+    }
+
+    #[test]
+    fn a_worker_asks_the_one_that_has_read_more_and_else_shows_what_it_reads() {
+        let queue: Queue<Vec<u32>> = Queue::default();
+        let prompt: Vec<u32> = (0..100).collect();
+        assert!(queue.borrow(0, 1, &prompt, 0).is_none());
+        // The first one reads it now.
+        let loan = queue.borrow(1, 0, &prompt, 10).unwrap();
+        assert_eq!(loan.tokens, 99);
+        assert!(queue.borrow(1, 0, &prompt, 80).is_none(), "it has nearly all");
+        let asked = queue.asked(0);
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].tokens, prompt[..99]);
+        asked[0].lend.send(vec![7]).unwrap();
+        assert_eq!(loan.lent.recv(), Ok(vec![7]));
+        assert!(queue.asked(0).is_empty());
+    }
+
+    #[test]
+    fn what_is_waited_for_is_not_lent() {
+        let queue: Queue<Vec<u32>> = Queue::default();
+        let prompt: Vec<u32> = (0..100).collect();
+        queue.show(0, 0, &prompt);
+        queue.borrow(1, 0, &prompt, 0).unwrap();
+        queue.show(0, 0, &[]);
+        assert!(queue.borrow(2, 0, &prompt, 0).is_none());
+    }
+
+    #[test]
+    fn an_idle_worker_wakes_when_it_is_asked_and_is_idle_still() {
+        let queue = Arc::new(Queue::default());
+        let prompt: Vec<u32> = (0..100).collect();
+        let idle = waiting(&queue, 0, &prompt);
+        queue.borrow(1, 0, &prompt, 0).unwrap();
+        assert_eq!(idle.recv_timeout(Duration::from_secs(5)), Ok(None));
+        assert_eq!(queue.asked(0).len(), 1);
+        queue.push(vec![1]).unwrap();
+        assert!(matches!(queue.poll(1), Next::Nothing), "the job is for the idle one");
+        assert_eq!(taken(queue.wait(0)), Some(vec![1]));
+    }
+
+    #[test]
+    fn who_asks_a_worker_that_ends_learns_it() {
+        let queue: Queue<Vec<u32>> = Queue::default();
+        let prompt: Vec<u32> = (0..100).collect();
+        queue.show(0, 0, &prompt);
+        let loan = queue.borrow(1, 0, &prompt, 0).unwrap();
+        queue.end(0);
+        assert!(loan.lent.recv().is_err());
+        assert!(queue.borrow(1, 0, &prompt, 0).is_none());
     }
 }

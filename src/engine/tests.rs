@@ -1,6 +1,7 @@
 //! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
 
 mod drafts;
+mod lending;
 mod loading;
 mod splicing;
 
@@ -97,6 +98,15 @@ impl Decoder for Alphabet {
         Err(EngineError::Internal("letters have no keys".to_owned()))
     }
 
+    fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
+        Ok(self.memory[slot.index()].iter().map(|&token| token as u8).collect())
+    }
+
+    fn restore(&mut self, slot: SlotId, state: &[u8]) -> Result<(), EngineError> {
+        self.memory[slot.index()] = state.iter().map(|&letter| letter.into()).collect();
+        Ok(())
+    }
+
     fn is_settled(&self) -> bool {
         true
     }
@@ -135,11 +145,15 @@ impl Fake {
     }
 
     fn with(slots: u32, fault: Fault, speculates: bool) -> Self {
+        Self::workers(1, slots, fault, speculates)
+    }
+
+    fn workers(workers: u32, slots: u32, fault: Fault, speculates: bool) -> Self {
         let (steps, stop) = (Arc::new(Mutex::default()), Stop::default());
         let spec = PoolSpec {
             model: "fake".to_owned(),
             thread_prefix: "test-gen",
-            workers: 1,
+            workers,
             per_worker: slots,
             manners: Manners::default(),
             stop: stop.clone(),

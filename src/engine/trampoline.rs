@@ -206,23 +206,33 @@ pub(super) unsafe fn token_to_piece(
     report.check("llama_token_to_piece", written)
 }
 
-/// `llama_state_seq_get_data`: everything that `sequence` holds.
+/// `llama_state_seq_get_size`: bytes that [`save_state`] needs.
 ///
 /// # Safety
 /// `ctx` is a live context that no other thread uses; `sequence` is one of its sequences.
-pub(super) unsafe fn save_state(ctx: *mut llama_context, sequence: i32) -> Result<Vec<u8>, EngineError> {
-    let (mut report, mut size, mut saved) = (Report::new(), 0, 0);
+pub(super) unsafe fn state_size(ctx: *mut llama_context, sequence: i32) -> Result<usize, EngineError> {
+    let (mut report, mut size) = (Report::new(), 0);
     let (threw, text, capacity) = (&raw mut report.threw, report.text.as_mut_ptr(), report.text.len());
     // SAFETY: the caller's promise; `report` and `size` outlive the call.
     let status = unsafe { infer_try_state_size(ctx, sequence, &raw mut size, threw, text, capacity) };
     report.check("llama_state_seq_get_size", status)?;
+    Ok(size)
+}
+
+/// `llama_state_seq_get_data`: everything that `sequence` holds.
+///
+/// # Safety
+/// `ctx` is a live context that no other thread uses; `sequence` is one of its sequences.
+pub(super) unsafe fn save_state(ctx: *mut llama_context, sequence: i32, size: usize) -> Result<Vec<u8>, EngineError> {
+    let (mut report, mut saved) = (Report::new(), 0);
+    let (threw, capacity) = (&raw mut report.threw, report.text.len());
     let mut state = Vec::new();
     state
         .try_reserve_exact(size)
         .map_err(|_| EngineError::OutOfMemory(format!("no room for {size} bytes of state")))?;
     state.resize(size, 0);
-    let (threw, text) = (&raw mut report.threw, report.text.as_mut_ptr());
-    // SAFETY: as above; `state` has `size` bytes.
+    let text = report.text.as_mut_ptr();
+    // SAFETY: the caller's promise; `report` and `saved` outlive the call, and `state` has `size` bytes.
     let status =
         unsafe { infer_try_state_save(ctx, state.as_mut_ptr(), size, sequence, &raw mut saved, threw, text, capacity) };
     report.check("llama_state_seq_get_data", status)?;

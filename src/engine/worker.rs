@@ -4,7 +4,10 @@
 //! draft never changes what is chosen: the sampler of the request chooses at each position as it would without drafts,
 //! and what was read behind a draft that it did not choose is thrown away. A request leaves in one of three
 //! ways: finished, cancelled, or failed together with the batch it was in. In each of them its sink is called or
-//! dropped once. What a slot has read stays in it; the next request keeps what both prompts share, and nothing else.
+//! dropped once. What a slot has read stays in it; the next request keeps what both prompts share, and nothing else
+//! (`sharing`).
+
+mod sharing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,13 +18,13 @@ use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::job::{FinishReason, GenerateJob, Generation, Splice};
-use super::pool::{Inbox, Next};
+use super::pool::{Ask, Inbox, Loan, Next};
 use super::sampler::Sampler;
 use crate::logic::draft::Lookup;
-use crate::logic::kv_rows::{KvRows, Piece};
+use crate::logic::kv_rows::KvRows;
 use crate::logic::logprobs::{TokenLogprobs, token_logprobs};
 use crate::logic::payoff::Payoff;
-use crate::logic::sched::{Admission, Plan, PlanEntry, SchedLimits, Scheduler, SlotId};
+use crate::logic::sched::{Plan, PlanEntry, SchedLimits, Scheduler, SlotId};
 use crate::logic::stop::{Progress, TextAssembler};
 
 /// How long a step may take while somebody's answer is running: a new prompt is prefilled in pieces of about this
@@ -42,6 +45,8 @@ pub(super) struct Worker<D> {
     /// `None` when nothing is drafted.
     payoff: Option<Payoff>,
     drafts: Vec<u32>,
+    /// What other workers have asked for and do not have yet.
+    asked: Vec<Ask>,
 }
 
 struct Running {
@@ -49,8 +54,10 @@ struct Running {
     sampler: Sampler,
     text: TextAssembler,
     prompt_tokens: usize,
-    /// Of these, the ones that were in the model's memory already.
+    /// Of these, the ones that were in the memory of this worker or another one already.
     cached_tokens: usize,
+    /// What it waits for before it begins.
+    loan: Option<Loan>,
     /// Others that were not read, see [`GenerateJob::splices`].
     spliced_tokens: usize,
     tokens: Vec<u32>,
@@ -90,6 +97,7 @@ impl<D: Decoder> Worker<D> {
             piece: Vec::new(),
             payoff: speculates.then(Payoff::default),
             drafts: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -101,13 +109,10 @@ impl<D: Decoder> Worker<D> {
                 self.stop(reason);
                 return;
             }
-            if self.is_idle() {
-                if self.closed {
-                    return;
-                }
-                continue;
+            if self.is_idle() && self.closed {
+                return;
             }
-            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
                 // Dropping the sinks answers the clients; the panic hook has logged the place.
                 self.forget_all();
             }
@@ -118,14 +123,22 @@ impl<D: Decoder> Worker<D> {
         self.running.iter().all(Option::is_none)
     }
 
+    /// A step, and then what other workers want: before waiting for a job, and before slots are given away.
+    fn turn(&mut self) {
+        if !self.is_idle() {
+            self.step();
+        }
+        self.lend();
+    }
+
     /// Takes requests while slots are free. Waits only when there is nothing else to do.
     fn admit(&mut self) {
         while !self.closed && self.scheduler.free_slots() > 0 {
             let next = if self.is_idle() {
                 self.decoder.rest();
-                self.inbox.wait(self.scheduler.held())
+                self.inbox.wait()
             } else {
-                self.inbox.poll(|| self.scheduler.held())
+                self.inbox.poll()
             };
             match (next, self.inbox.stopping()) {
                 (Next::Job(job), Some(reason)) => fail(job, EngineError::Cancelled(reason)),
@@ -158,11 +171,13 @@ impl<D: Decoder> Worker<D> {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
         };
+        let loan = self.borrow(slot, job.splices.is_empty() && job.cut.is_none());
         let running = Running {
             sampler,
             text: TextAssembler::new(job.options.stop.clone()),
             prompt_tokens,
             cached_tokens: 0,
+            loan,
             spliced_tokens: 0,
             tokens: Vec::new(),
             logprobs: Vec::new(),
@@ -182,28 +197,17 @@ impl<D: Decoder> Worker<D> {
         self.begin_admitted();
     }
 
-    /// Lets requests begin whose shared tokens are there.
-    fn begin_admitted(&mut self) {
-        while let Some(Admission { slot, source, keep }) = self.scheduler.next_start() {
-            let kept = self.decoder.reuse(slot, source, keep);
-            self.scheduler.start(slot, kept);
-            if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
-                running.cached_tokens = kept;
-            }
-        }
-    }
-
     fn step(&mut self) {
         self.drop_cancelled();
         self.inbox.panic_if_asked();
+        self.receive(Duration::ZERO);
         self.begin_admitted();
         self.fill_gaps();
         self.offer_drafts();
         let mut plan = std::mem::take(&mut self.plan);
         self.scheduler.plan_into(&mut plan);
         if plan.entries.is_empty() {
-            // Nothing will be decoded that could settle what a gap waits for.
-            self.read_gaps();
+            self.wait_without_work();
         } else {
             self.decode(&plan);
         }
@@ -222,45 +226,6 @@ impl<D: Decoder> Worker<D> {
         let most = (running.job.options.max_tokens.saturating_sub(running.generated())).saturating_sub(1) as usize;
         lookup.draft_into(payoff.drafts(matched, most), &mut self.drafts);
         self.scheduler.set_drafts(slot, &self.drafts);
-    }
-
-    /// Puts rows into the places of tokens that need not be read.
-    fn fill_gaps(&mut self) {
-        while self.decoder.is_settled()
-            && let Some((slot, gap)) = self.scheduler.next_gap()
-        {
-            let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) else { return };
-            let splices = running.job.splices.iter().skip_while(|splice| splice.at < gap.at);
-            let mut end = gap.at;
-            let splices: Vec<&Splice> =
-                splices.take_while(|splice| splice.at == std::mem::replace(&mut end, splice.gap().to)).collect();
-            let pieces: Vec<Piece<'_>> = splices.iter().map(|splice| splice.piece()).collect();
-            match self.decoder.splice(slot, gap.at, &pieces) {
-                Ok(()) => {
-                    pieces.iter().for_each(|piece| {
-                        self.scheduler.fill(slot);
-                        running.spliced_tokens += piece.tokens();
-                    });
-                }
-                Err(error) => {
-                    log::warn!("kept keys and values could not be used, so a prompt is read as a whole: {error}");
-                    running.spliced_tokens = 0;
-                    self.decoder.clear(slot);
-                    self.scheduler.read_all(slot);
-                }
-            }
-        }
-    }
-
-    /// Has the requests that wait at a gap read their whole prompts.
-    fn read_gaps(&mut self) {
-        while let Some((slot, _)) = self.scheduler.next_gap() {
-            self.decoder.clear(slot);
-            self.scheduler.read_all(slot);
-            if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
-                running.spliced_tokens = 0;
-            }
-        }
     }
 
     fn drop_cancelled(&mut self) {
@@ -381,9 +346,11 @@ impl<D: Decoder> Worker<D> {
     /// Ends the request in `slot` and answers it. What the slot has read stays for later requests.
     fn release(&mut self, slot: SlotId, outcome: Result<FinishReason, EngineError>) {
         self.scheduler.release(slot);
+        self.inbox.show(slot.index(), self.scheduler.held(slot));
         if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
-            if self.is_idle() {
-                self.inbox.announce(self.scheduler.held());
+            // Once the inbox is closed nothing is to be left to this worker.
+            if self.is_idle() && !self.closed {
+                self.inbox.announce();
             }
             running.finish(outcome);
         }
@@ -392,6 +359,7 @@ impl<D: Decoder> Worker<D> {
     /// Ends the request in `slot` after a failure that leaves its sequence unknown.
     fn fail_slot(&mut self, slot: SlotId, error: EngineError) {
         self.scheduler.forget(slot);
+        self.inbox.show(slot.index(), &[]);
         self.decoder.clear(slot);
         if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::take) {
             running.finish(Err(error));
@@ -408,7 +376,9 @@ impl<D: Decoder> Worker<D> {
         for (i, place) in self.running.iter_mut().enumerate() {
             place.take();
             self.scheduler.forget(SlotId::new(i));
+            self.inbox.show(i, &[]);
         }
+        self.asked.clear();
         self.decoder.clear_all();
     }
 
@@ -419,7 +389,7 @@ impl<D: Decoder> Worker<D> {
             }
         }
         self.inbox.leave();
-        while let Next::Job(job) = self.inbox.poll(Vec::new) {
+        while let Next::Job(job) = self.inbox.poll() {
             fail(job, EngineError::Cancelled(reason));
         }
     }

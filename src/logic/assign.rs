@@ -1,8 +1,8 @@
-//! Which of the idle workers gets which request.
+//! Which of the idle workers gets which request, and which worker lends what it has read.
 //!
-//! Workers do not see what the others have read. So a prompt that begins like an earlier one, such as the next turn of a
-//! conversation, goes to the worker that has read that one; all others go to the worker that has been idle for longest,
-//! where what is given away will be missed least.
+//! A prompt that begins like an earlier one, such as the next turn of a conversation, goes to the worker that has read that
+//! one, if it is idle; all others go to the worker that has been idle for longest, where what is given away will be missed
+//! least. A worker that has read less of its prompt than another one borrows from that.
 
 use std::cmp::Reverse;
 
@@ -48,6 +48,27 @@ pub fn assign<'a>(prompts: impl Iterator<Item = &'a [u32]>, mut idle: Vec<Idle<'
     prompts.map_while(choose).collect()
 }
 
+/// Tokens that a copy from one worker to another must save: it is made in between the steps of both.
+pub const MIN_LOAN: usize = 64;
+
+/// Which of the other workers, given by what their slots hold and whether they are idle, lends the beginning of `prompt` to
+/// one that has `have` tokens of it, and how many tokens; none when that would save little.
+///
+/// The last token of a prompt is always read anew: the first word of the answer comes from it.
+#[must_use]
+pub fn lender<'a>(
+    prompt: &[u32],
+    have: usize,
+    others: impl Iterator<Item = (usize, &'a [Vec<u32>], bool)>,
+) -> Option<(usize, usize)> {
+    let reusable = prompt.len().checked_sub(1)?;
+    let most = |held: &[Vec<u32>]| held.iter().map(|held| common_prefix(held, prompt)).max().unwrap_or(0).min(reusable);
+    let (worker, tokens, _) = others
+        .map(|(worker, held, is_idle)| (worker, most(held), is_idle))
+        .max_by_key(|&(worker, tokens, is_idle)| (tokens, is_idle, Reverse(worker)))?;
+    (tokens >= have + MIN_LOAN).then_some((worker, tokens))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +108,19 @@ mod tests {
             assert_eq!(assign([prompt].into_iter(), vec![idle(0, 9), idle(1, 3), idle(2, 5)]), [1]);
         }
         assert!(assign([&[1][..]].into_iter(), Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn the_worker_that_has_read_most_lends_if_that_saves_much() {
+        let held = [vec![numbers(7, 90)], vec![numbers(0, 100), numbers(0, 120)], vec![numbers(0, 110)]];
+        let others =
+            |idle: usize| held.iter().enumerate().map(move |(worker, held)| (worker, &held[..], worker == idle));
+        assert_eq!(lender(&numbers(0, 200), 56, others(0)), Some((1, 120)));
+        assert_eq!(lender(&numbers(0, 200), 57, others(0)), None);
+        assert_eq!(lender(&numbers(0, 105), 0, others(1)), Some((1, 104)));
+        // Both have all of it: the idle one need not end a step first.
+        assert_eq!(lender(&numbers(0, 105), 0, others(2)), Some((2, 104)));
+        assert_eq!(lender(&[], 0, others(0)), None);
+        assert_eq!(lender(&numbers(0, 200), 0, [].into_iter()), None);
     }
 }

@@ -104,11 +104,13 @@ pub struct Gap {
 #[derive(Debug)]
 enum State {
     Free,
-    /// Waits until `source` has read the first `keep` tokens of `prompt`, which it shares.
+    /// Waits until `source` has read the first `keep` tokens of `prompt`, which it shares, and until the first `coming`
+    /// tokens have come from another worker, if there are any.
     Following {
         prompt: Vec<u32>,
         source: SlotId,
         keep: usize,
+        coming: usize,
     },
     /// The first `done` tokens of `prompt` are in the model.
     Prefilling {
@@ -192,10 +194,45 @@ impl Scheduler {
         self.slots.iter().filter(|slot| slot.is_free()).count()
     }
 
-    /// The tokens that each slot holds.
+    /// The tokens that a slot holds, as any other prompt with them would.
     #[must_use]
-    pub fn held(&self) -> Vec<Vec<u32>> {
-        self.slots.iter().map(|slot| slot.held.clone()).collect()
+    pub fn held(&self, slot: SlotId) -> &[u32] {
+        self.slots.get(slot.0).map_or(&[], |slot| &slot.held)
+    }
+
+    /// The prompt of an admitted request that has not begun, and how many of its tokens will not be read.
+    #[must_use]
+    pub fn following(&self, slot: SlotId) -> Option<(&[u32], usize)> {
+        match &self.slots.get(slot.0)?.state {
+            State::Following { prompt, keep, .. } => Some((prompt, *keep)),
+            _ => None,
+        }
+    }
+
+    /// Has an admitted request that has not begun wait until the first `coming` tokens of its prompt have come from another
+    /// worker: until [`Self::start`], or until this is set to 0.
+    pub fn expect(&mut self, slot: SlotId, tokens: usize) {
+        if let Some(Slot { state: State::Following { coming, .. }, .. }) = self.slots.get_mut(slot.0) {
+            *coming = tokens;
+        }
+    }
+
+    /// A slot that holds all of `tokens`, or else one that will have read them without help of another worker, and whether it
+    /// holds them.
+    #[must_use]
+    pub fn holder(&self, tokens: &[u32]) -> Option<(SlotId, bool)> {
+        let has = |slot: &Slot| common_prefix(&slot.held, tokens) == tokens.len();
+        let reads = |slot: &Slot| match &slot.state {
+            State::Following { prompt, source, coming: 0, .. } => {
+                let source = self.slots.get(source.0);
+                slot.gaps.is_empty()
+                    && common_prefix(prompt, tokens) == tokens.len()
+                    && !source.is_some_and(|source| matches!(source.state, State::Following { coming: 1.., .. }))
+            }
+            _ => slot.reads(tokens, tokens.len()),
+        };
+        let holder = self.slots.iter().position(has).map(|index| (SlotId(index), true));
+        holder.or_else(|| self.slots.iter().position(reads).map(|index| (SlotId(index), false)))
     }
 
     /// Gives `prompt` a slot; none when all are taken, or for an empty prompt.
@@ -207,7 +244,7 @@ impl Scheduler {
         }
         let choice = prefix::choose(self.slots.iter().map(Slot::as_candidate), &prompt, self.can_copy)?;
         let slot = self.slots.get_mut(choice.place)?;
-        slot.state = State::Following { prompt, source: SlotId(choice.source), keep: choice.keep };
+        slot.state = State::Following { prompt, source: SlotId(choice.source), keep: choice.keep, coming: 0 };
         self.clock += 1;
         slot.used = self.clock;
         Some(SlotId(choice.place))
@@ -219,7 +256,7 @@ impl Scheduler {
         let place = prefix::choose(slots, &prompt, self.can_copy)?.place;
         let slot = self.slots.get_mut(place)?;
         slot.gaps = gaps.collect();
-        slot.state = State::Following { prompt, source: SlotId(place), keep: 0 };
+        slot.state = State::Following { prompt, source: SlotId(place), keep: 0, coming: 0 };
         self.clock += 1;
         slot.used = self.clock;
         Some(SlotId(place))
@@ -267,7 +304,7 @@ impl Scheduler {
     #[must_use]
     pub fn next_start(&self) -> Option<Admission> {
         self.slots.iter().enumerate().find_map(|(index, slot)| {
-            let State::Following { prompt, source, keep } = &slot.state else {
+            let State::Following { prompt, source, keep, coming: 0 } = &slot.state else {
                 return None;
             };
             let from = self.slots.get(source.0)?;
@@ -482,14 +519,22 @@ impl Slot {
         let tokens = match &self.state {
             State::Prefilling { prompt, .. } if self.reads_all() => prompt,
             // What it holds is about to go.
-            State::Following { .. } => &[][..],
+            State::Following { prompt, coming, .. } => prompt.get(..*coming).unwrap_or_default(),
             _ => self.held.as_slice(),
         };
-        Candidate { is_free: self.is_free(), tokens, held: self.held.len().min(tokens.len()), used: self.used }
+        let held = if let State::Following { .. } = self.state { 0 } else { self.held.len().min(tokens.len()) };
+        Candidate { is_free: self.is_free(), tokens, held, used: self.used }
     }
 
     /// Whether the slot is on the way to hold the first `keep` tokens of `prompt`.
     fn will_hold(&self, prompt: &[u32], keep: usize) -> bool {
+        let comes = |own: &[u32], coming: usize| common_prefix(own, prompt).min(coming) >= keep;
+        self.reads(prompt, keep)
+            || matches!(&self.state, State::Following { prompt: own, coming, .. } if *coming > 0 && comes(own, *coming))
+    }
+
+    /// Whether the slot is reading the first `keep` tokens of `prompt`.
+    fn reads(&self, prompt: &[u32], keep: usize) -> bool {
         matches!(&self.state, State::Prefilling { prompt: own, .. } if self.reads_all() && common_prefix(own, prompt) >= keep)
     }
 

@@ -226,6 +226,24 @@ fn conversations_find_the_workers_that_have_read_them() {
 }
 
 #[test]
+fn what_eight_clients_share_is_read_once_whichever_workers_answer_them() {
+    let server = Server::start();
+    let mut client = server.client();
+    let path = CHAT.path().to_str().unwrap();
+    client.ok(&cmd!["INFER.LOAD", "chat", path, "THREADS", 1, "PARALLEL", 4]);
+    let shared = "one two three four five six seven eight nine ten ".repeat(10);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for (own, client) in clients.iter_mut().enumerate() {
+        let prompt = format!("{shared}{own}");
+        client.send(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", prompt, "RAW", "TEMP", 0, "MAXTOKENS", 4, "WITHSTATS"]);
+    }
+    let replies: Vec<Value> = clients.iter_mut().map(|client| client.receive().unwrap()).collect();
+    let total = |name| replies.iter().map(|reply| int(field(reply, name))).sum::<i64>();
+    let of_all = total("prompt_tokens");
+    assert_eq!(total("prompt_tokens") - total("cached_tokens"), of_all / 8 + 7, "{replies:?}");
+}
+
+#[test]
 fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let server = Server::with(&[CHAT]);
     let prompt = "x".repeat(2100);

@@ -98,7 +98,7 @@ fn assert_moved_as_shifted(name: &str) {
         2,
     )
     .unwrap();
-    context.restore_for_test(1, &unmoved);
+    context.restore(1, &unmoved).unwrap();
     let wrong = read(&mut context, 1, block(1).len() as u32, &QUESTION);
     let (near, far) = (farthest(&shifted, &moved), farthest(&shifted, &wrong));
     assert!(near < 0.02 && far > 10.0 * near, "{near} and {far}");

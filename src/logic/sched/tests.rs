@@ -374,6 +374,48 @@ fn without_copies_no_request_waits_for_another() {
 }
 
 /// A slot that generates, whose next token is at position 3.
+#[test]
+fn a_request_that_expects_tokens_begins_with_them_and_those_after_it_follow() {
+    let mut s = scheduler(2, 64);
+    let first = s.admit(prompt(100)).unwrap();
+    assert_eq!(s.following(first), Some((prompt(100).as_slice(), 0)));
+    s.expect(first, 90);
+    let second = s.admit(prompt(100)).unwrap();
+    assert_eq!((s.next_start(), plan(&mut s).entries.len()), (None, 0));
+    s.start(first, 90);
+    assert_eq!(s.held(first), &prompt(90));
+    assert_eq!(s.next_start(), Some(Admission { slot: second, source: first, keep: 90 }));
+    assert_eq!(shape(&plan(&mut s)), [(0, 90, 10, true)]);
+}
+
+#[test]
+fn a_request_that_expected_tokens_in_vain_reads_them() {
+    let mut s = scheduler(1, 64);
+    let slot = s.admit(prompt(100)).unwrap();
+    s.expect(slot, 90);
+    s.expect(slot, 0);
+    assert_eq!(s.next_start(), Some(Admission { slot, source: slot, keep: 0 }));
+}
+
+#[test]
+fn a_slot_that_holds_tokens_is_found_before_one_that_reads_them() {
+    let mut s = scheduler(3, 64);
+    let expecting = s.admit(prompt(100)).unwrap();
+    s.expect(expecting, 99);
+    let follower = s.admit(prompt(100)).unwrap();
+    assert_eq!(s.holder(&prompt(50)), None, "two workers would wait for each other");
+    [expecting, follower].into_iter().for_each(|slot| s.forget(slot));
+    let reading = begin(&mut s, prompt(100)).unwrap();
+    assert_eq!(s.holder(&prompt(50)), Some((reading, false)));
+    step(&mut s, STEP);
+    assert_eq!(s.holder(&prompt(50)), Some((reading, true)));
+    assert_eq!(s.holder(&prompt(90)), Some((reading, false)));
+    assert_eq!(s.holder(&prompt_from(7, 50)), None);
+    let following = s.admit(prompt(100)).unwrap();
+    s.release(reading);
+    assert_eq!(s.holder(&prompt(90)), Some((following, false)));
+}
+
 fn generating(slots: usize, batch_tokens: usize) -> (Scheduler, SlotId) {
     let mut s = scheduler(slots, batch_tokens);
     let slot = begin(&mut s, prompt(3)).unwrap();
