@@ -51,7 +51,7 @@ pub fn cache_del(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = CacheDel::parse(args)?;
     refuse_blocking(ctx, COMMAND)?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), CacheKeys::new(request.cache));
     // Nothing of something else is removed.
     read_settings(&keyspace, &keys)?;

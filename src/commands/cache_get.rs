@@ -110,7 +110,7 @@ pub fn cache_get(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = CacheGet::parse(args)?;
     refuse_blocking(ctx, COMMAND)?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let (keyspace, keys) = (Keyspace::of(ctx), CacheKeys::new(request.cache));
     // All that may be needed is asked for, so that what a user is refused does not depend on what is stored.
     vset::check_searching(&keyspace, &keys.vectors())?;

@@ -42,7 +42,7 @@ pub fn cache_set(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = CacheSet::parse(args)?;
     refuse_blocking(ctx, COMMAND)?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let keys = CacheKeys::new(request.cache);
     let settings = read_settings(&Keyspace::of(ctx), &keys)?;
     let served = embedder_for(settings.as_ref(), request.embed_model)?;

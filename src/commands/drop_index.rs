@@ -27,7 +27,7 @@ const COMMAND: &str = "INFER.DROPINDEX";
 pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = IndexName::parse(COMMAND, args)?;
     refuse_blocking(ctx, COMMAND)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), IndexKeys::new(request.index));
     let note = keys.dropped();
     let settings = read_settings(&keyspace, &keys)?;

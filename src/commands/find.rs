@@ -2,7 +2,8 @@
 //!
 //! The question is embedded by a worker; then one lock scope on the keyspace thread searches the vector set and copies
 //! the tokens, so that what is found is one consistent view. Where that finds fewer chunks than are wanted, as with a filter
-//! that few meet, another scope searches farther. With `RERANK` a second look follows, without the lock.
+//! that few meet, it is searched farther. In a large index the search goes on without the lock, and the scope behind it
+//! makes sure that what was found is still there. With `RERANK` a second look follows, without the lock.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
 use crate::logic::options::Selection;
 use crate::logic::passages::Found;
 use crate::logic::{limits, vector};
+use crate::redis_api::call_apart::Coming;
 use crate::redis_api::caller::Caller;
-use crate::redis_api::keyspace::Keyspace;
+use crate::redis_api::keyspace::{Keyspace, Reply};
 use crate::redis_api::keyspace_thread;
 use crate::redis_api::reply::Failure;
 use crate::redis_api::vset::{self, Effort, Hit, Similar, Wanted};
@@ -43,7 +45,7 @@ pub(super) struct Findings {
     pub missing: usize,
     /// From the question to its vector.
     pub embedded: Duration,
-    /// Of that search; all clients waited.
+    /// Of that search; all clients waited, unless the index is large.
     pub searched: Duration,
     /// Copying tokens; all clients waited.
     pub copied: Duration,
@@ -75,29 +77,103 @@ impl Question {
     }
 
     fn search(self, query: Vec<f32>, effort: Effort, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
-        keyspace_thread::run(self.caller.clone(), move |keyspace| {
-            match keyspace.and_then(|keyspace| self.look_up(keyspace, &query, effort)) {
-                Ok(findings) if findings.gave_up && effort == Effort::Near => self.search(query, Effort::Far, done),
-                findings => done(findings),
+        keyspace_thread::run_around(self.caller.clone(), move |keyspace| {
+            let since = Instant::now();
+            match keyspace.and_then(|keyspace| self.begin(keyspace, &query, effort)) {
+                Ok(Begun::Here(findings)) => self.go_on(query, effort, Ok(findings), done),
+                Ok(Begun::Apart(keys, reply)) => {
+                    let then = move |keyspace: Result<&Keyspace<'_>, Failure>, reply| {
+                        let findings = keyspace.and_then(|keyspace| self.end(keyspace, &query, effort, &keys, reply));
+                        let findings = findings.map(|findings| Findings { searched: since.elapsed(), ..findings });
+                        self.go_on(query, effort, findings, done);
+                    };
+                    return Some((reply, then));
+                }
+                Err(failure) => done(Err(failure)),
             }
+            None
         });
     }
 
-    fn look_up(&self, keyspace: &Keyspace<'_>, query: &[f32], effort: Effort) -> Result<Findings, Failure> {
+    /// Searches farther when too little was found. May be called with the lock held.
+    fn go_on(
+        self,
+        query: Vec<f32>,
+        effort: Effort,
+        findings: Result<Findings, Failure>,
+        done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
+    ) {
+        match findings {
+            Ok(findings) if findings.gave_up && effort == Effort::Near => self.search(query, Effort::Far, done),
+            findings => done(findings),
+        }
+    }
+
+    fn wanted<'a>(&'a self, query: &'a [f32], effort: Effort) -> Wanted<'a> {
+        let Selection { filter, ef, .. } = &self.selection;
+        Wanted { vector: query, count: self.selection.candidates(), ef: *ef, filter: filter.as_deref(), effort }
+    }
+
+    /// Searches, or begins to in a large index.
+    fn begin(&self, keyspace: &Keyspace<'_>, query: &[f32], effort: Effort) -> Result<Begun, Failure> {
         let keys = require_same_models(keyspace, &self.keys, &self.settings)?;
-        let Selection { filter, ef, min_score, .. } = &self.selection;
-        let count = self.selection.candidates();
-        let wanted = Wanted { vector: query, count, ef: *ef, filter: filter.as_deref(), effort };
+        match vset::begin_similar(keyspace, &keys.vectors(), &self.wanted(query, effort))? {
+            Some(reply) => Ok(Begun::Apart(keys, reply)),
+            None => self.look_up(keyspace, &keys, query, effort).map(Begun::Here),
+        }
+    }
+
+    /// Reads what was found without the lock, if all of it is still there as it was. Else it is searched again with the lock, so that
+    /// what is found is one consistent view.
+    fn end(
+        &self,
+        keyspace: &Keyspace<'_>,
+        query: &[f32],
+        effort: Effort,
+        keys: &DataKeys,
+        reply: Result<Reply, Failure>,
+    ) -> Result<Findings, Failure> {
+        let now = require_same_models(keyspace, &self.keys, &self.settings)?;
+        if now == *keys
+            && let Some(similar) = vset::read_similar(keyspace, &keys.vectors(), &self.wanted(query, effort), reply)?
+        {
+            return self.read(keyspace, keys, similar);
+        }
+        self.look_up(keyspace, &now, query, effort)
+    }
+
+    fn look_up(
+        &self,
+        keyspace: &Keyspace<'_>,
+        keys: &DataKeys,
+        query: &[f32],
+        effort: Effort,
+    ) -> Result<Findings, Failure> {
         let since = Instant::now();
-        let Similar { hits, gave_up } = vset::similar(keyspace, &keys.vectors(), &wanted)?;
-        let mut findings = Findings { searched: since.elapsed(), gave_up, ..Findings::default() };
+        let similar = vset::similar(keyspace, &keys.vectors(), &self.wanted(query, effort))?;
+        let searched = since.elapsed();
+        Ok(Findings { searched, ..self.read(keyspace, keys, similar)? })
+    }
+
+    /// Copies the chunks of what was found.
+    fn read(&self, keyspace: &Keyspace<'_>, keys: &DataKeys, similar: Similar) -> Result<Findings, Failure> {
+        let Similar { hits, gave_up } = similar;
+        let mut findings = Findings { gave_up, ..Findings::default() };
         let since = Instant::now();
-        for hit in hits.into_iter().filter(|hit| hit.score >= *min_score) {
-            take(keyspace, &keys, hit, &mut findings)?;
+        for hit in hits.into_iter().filter(|hit| hit.score >= self.selection.min_score) {
+            take(keyspace, keys, hit, &mut findings)?;
         }
         findings.copied = since.elapsed();
         Ok(findings)
     }
+}
+
+/// How a search has begun.
+enum Begun {
+    /// It is done.
+    Here(Findings),
+    /// It goes on without the lock, in the vectors of these keys; what it finds comes here.
+    Apart(DataKeys, Coming),
 }
 
 /// Reads the chunk of a hit.

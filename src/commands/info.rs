@@ -4,6 +4,7 @@
 
 use super::runtime::{engine, kv_budget, max_memory, queue_limit, try_metrics};
 use crate::engine::{Engine, Listing, Metrics, Percentiles};
+use crate::redis_api::call_apart;
 use crate::redis_api::info::{Occasion, Writer};
 use crate::redis_api::lock_times;
 use crate::redis_api::set_removal::freed_apart;
@@ -135,6 +136,7 @@ fn locks(writer: &mut Writer) {
     writer.number(c"longest_lock_hold_usec", keys.longest_us());
     writer.number(c"lock_holds", keys.count());
     writer.number(c"lock_hold_usec", keys.sum_us());
+    writer.number(c"searches_apart", call_apart::begun());
     writer.number(c"sets_freed_apart", freed_apart());
     writer.number(c"longest_reply_usec", replies.longest_us());
     writer.number(c"replies", replies.count());

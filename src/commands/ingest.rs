@@ -67,7 +67,7 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = options::Ingest::parse(args)?;
     refuse_blocking(ctx, COMMAND)?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let keys = IndexKeys::new(request.index);
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;

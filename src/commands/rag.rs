@@ -44,7 +44,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Rag::parse(args)?;
     refuse_blocking(ctx, "INFER.RAG")?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let keys = IndexKeys::new(request.index);
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let IndexModels { embedder, generator } = index_models(&settings)?;

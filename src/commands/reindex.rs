@@ -69,7 +69,7 @@ struct Reindex {
 pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = options::Reindex::parse(args)?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let (keyspace, keys) = (Keyspace::of(ctx), IndexKeys::new(request.index));
     let old = require_settings(&keyspace, &keys)?;
     let engine = engine()?;

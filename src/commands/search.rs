@@ -36,7 +36,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Search::parse(args)?;
     refuse_blocking(ctx, "INFER.SEARCH")?;
     vset::require(ctx)?;
-    keyspace_thread::start()?;
+    keyspace_thread::start(ctx)?;
     let keys = IndexKeys::new(request.index);
     let settings = require_settings(&Keyspace::of(ctx), &keys)?;
     let models = index_models(&settings)?;

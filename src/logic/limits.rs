@@ -118,14 +118,13 @@ pub const RERANK_CANDIDATES_MAX: u32 = K_MAX;
 
 /// `EF` of a search: candidates kept at hand while the graph is walked.
 pub const EF_MIN: u32 = 1;
-/// `EF` of a search: all clients wait meanwhile, 1.4 ms with the default of `VSIM`, 100, and 14 to 19 ms with this one
-/// (100,000 vectors of 384 numbers, Q8, one core; ten times as much takes 0.1 s).
+/// `EF` of a search: it takes 1.4 ms with the default of `VSIM`, 100, and 14 to 19 ms with this one (100,000 vectors of 384
+/// numbers, Q8, one core; ten times as much takes 0.1 s), in which other searches and documents wait, and in a small index all clients.
 pub const EF_MAX: u32 = 1000;
 /// `FILTER`, in bytes: some dozens of conditions, each of which is tried on every element that is looked at.
 pub const FILTER_MAX: usize = 1024;
-/// `FILTER-EF` of a search with a short `FILTER`: nodes whose neighbours are looked at before it gives up. All clients wait
-/// meanwhile, 20 to 30 ms when nearly nothing meets the filter; about 25,000 elements are tried (measured as [`EF_MAX`],
-/// where ten times as much took 0.2 s). `options::filter_effort` lowers it for longer ones.
+/// `FILTER-EF` of a search with a short `FILTER`: nodes whose neighbours are looked at before it gives up, after 20 to 30
+/// ms when nearly nothing meets the filter; about 25,000 elements are tried (measured as [`EF_MAX`], where ten times as much took 0.2 s). `options::filter_effort` lowers it for longer ones.
 pub const FILTER_EFFORT_MAX: u32 = 1000;
 /// The part of that which is tried first, and which is enough unless next to nothing meets the filter.
 pub const FILTER_NEAR_PART: u32 = 8;

@@ -62,10 +62,10 @@ pub(super) fn call(
 }
 
 /// Arguments as Redis strings, freed on drop.
-struct Strings(Vec<*mut raw::RedisModuleString>);
+pub(super) struct Strings(pub(super) Vec<*mut raw::RedisModuleString>);
 
 impl Strings {
-    fn of(args: &[&[u8]]) -> Result<Self, Failure> {
+    pub(super) fn of(args: &[&[u8]]) -> Result<Self, Failure> {
         let Some(create) = api!(RedisModule_CreateString) else {
             return Err(Failure::internal("this server cannot make strings for modules"));
         };
@@ -90,7 +90,7 @@ impl Drop for Strings {
 }
 
 /// A root reply, freed on drop.
-struct Owned(*mut raw::RedisModuleCallReply);
+pub(super) struct Owned(pub(super) *mut raw::RedisModuleCallReply);
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -102,7 +102,7 @@ impl Drop for Owned {
 }
 
 /// Copies a reply and everything in it. An error anywhere makes the whole a failure.
-fn copy(reply: *mut raw::RedisModuleCallReply) -> Result<Reply, Failure> {
+pub(super) fn copy(reply: *mut raw::RedisModuleCallReply) -> Result<Reply, Failure> {
     if reply.is_null() {
         return Ok(Reply::Null);
     }

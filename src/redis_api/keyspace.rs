@@ -7,14 +7,17 @@ use redis_module::{Context, RedisString, raw};
 
 pub use super::call::Reply;
 use super::call::call;
+use super::call_apart::{self, Coming};
 use super::reply::{Failure, shown};
 use crate::logic::token_blob;
 
 // Letters of RM_Call: v arguments as an array, C check the user's ACL, E errors as replies, 3 RESP3 replies,
 // W refuse writes, ! replicate, M refuse when over maxmemory, S refuse what a script may not do (a read-only
-// replica, too few replicas, a disk error), D check everything but do not run. K (may block) never appears.
+// replica, too few replicas, a disk error), D check everything but do not run. K (may block) appears for VSIM only.
 const READ: &CStr = c"vCE3W";
 const WRITE: &CStr = c"v!CE3MS";
+// The same, and it may go on without the lock (K).
+const READ_APART: &CStr = c"vCE3WK";
 const READ_DRY_RUN: &CStr = c"vCE3WD";
 const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
 // The same without M.
@@ -64,6 +67,15 @@ impl<'a> Keyspace<'a> {
     /// The error reply of Redis, with its own code where that means the same to our caller, else as `ERR`.
     pub fn read(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
         self.call(command, READ, args)
+    }
+
+    /// Runs a command that reads and may go on without the lock: `VSIM` without `NOTHREAD`. Only on the keyspace thread, whose
+    /// context knows the module. `None` when it did not, because of an error or because it is done.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the server cannot do that.
+    pub(super) fn begin_read(&self, command: &'static str, args: &[&[u8]]) -> Result<Option<Coming>, Failure> {
+        call_apart::begin(self.ctx, command, READ_APART, args)
     }
 
     /// Runs a command that writes, and replicates it. Vector sets have traps; use

@@ -26,9 +26,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use redis_module::{Context, RedisString, raw};
 
+use super::call_apart::Coming;
 use super::caller::Caller;
 use super::guard::guarded;
-use super::keyspace::Keyspace;
+use super::keyspace::{Keyspace, Reply};
 use super::lock_times::KEYSPACE_THREAD;
 use super::reply::Failure;
 use crate::logic::limits;
@@ -39,8 +40,8 @@ const NAME: &str = "infer-keys";
 /// Pieces of work that may wait; a request has one at a time, so the queue limit of requests is enough.
 const WAITING_LIMIT: i64 = limits::QUEUE_LIMIT_MAX;
 
-/// A lock scope this long is logged: clients have felt it. Longer than a search with a filter takes (`limits::FILTER_EFFORT_MAX`),
-/// which would fill the log.
+/// A lock scope this long is logged: clients have felt it. Nothing here takes that long by itself, so either the CPU was
+/// busy with something else or keys are larger than they should be.
 const LONG_HOLD: Duration = Duration::from_millis(50);
 
 /// How long one scope of [`run_in_slices`] goes on with another step.
@@ -53,13 +54,15 @@ const NOTICEABLE_HOLD: Duration = Duration::from_micros(300);
 /// The pause: a few times what it takes to wake a thread up.
 const PAUSE: Duration = Duration::from_micros(100);
 
+/// How often the thread looks whether it is to stop while it waits for a command.
+const STOP_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How long [`stop`] waits for the thread to end.
 const STOP_DEADLINE: Duration = Duration::from_millis(100);
 
-static STATE: RwLock<State> = RwLock::new(State::NotStarted);
+static STATE: RwLock<State> = RwLock::new(State::Stopped);
 
 enum State {
-    NotStarted,
     Running(Running),
     Stopped,
 }
@@ -74,37 +77,41 @@ struct Running {
     handle: JoinHandle<Detached>,
 }
 
-type Work = Box<dyn FnOnce(Result<&Keyspace<'_>, Failure>) + Send>;
+/// Work with the lock held.
+type Work = Box<dyn FnOnce(Result<&Keyspace<'_>, Failure>) -> Option<Waiting> + Send>;
+
+/// A command goes on without the lock.
+struct Waiting {
+    reply: Coming,
+    then: Then,
+}
+
+/// What follows, with the lock held again.
+type Then = Box<dyn FnOnce(Result<&Keyspace<'_>, Failure>, Result<Reply, Failure>) + Send>;
 
 struct Job {
     caller: Caller,
     work: Work,
 }
 
-/// A context without a client, for use under the lock. `None` if Redis did not give one.
-struct Detached(Option<NonNull<raw::RedisModuleCtx>>);
+/// A context without a client, for use under the lock. It knows the module, without which no command may go on without the lock.
+struct Detached(NonNull<raw::RedisModuleCtx>);
 
 // SAFETY: the context is used by one thread at a time: by `infer-keys`, and by the main thread once that ended.
 unsafe impl Send for Detached {}
 
-/// Starts the thread unless it runs. Call it on the main thread (from a handler, not while the module loads: a
-/// failed load unmaps the code): the thread inherits the nice value of its creator.
+/// Starts the thread unless it runs. In each handler that will have work for it: on the main thread, whose nice value the thread
+/// inherits, and not while the module loads, because a failed load unmaps the code.
 ///
 /// # Errors
-/// `INTERNAL` if the system gives no thread.
-pub fn start() -> Result<(), Failure> {
+/// `INTERNAL` if the system gives no thread, or the server no context.
+pub fn start(ctx: &Context) -> Result<(), Failure> {
     // A worker may hold the lock for reading, and could be preempted there: the main thread waits for it once only.
     if matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::Running(_)) {
         return Ok(());
     }
-    start_from(|state| !matches!(state, State::Running(_)))
-}
-
-fn start_from(may_start: impl FnOnce(&State) -> bool) -> Result<(), Failure> {
     let mut state = STATE.write().unwrap_or_else(PoisonError::into_inner);
-    if !may_start(&state) {
-        return Ok(());
-    }
+    let context = Detached::new(ctx)?;
     let (sender, receiver) = unbounded();
     let (running_signal, ended) = bounded(0);
     let stop = Arc::new(AtomicBool::new(false));
@@ -113,7 +120,7 @@ fn start_from(may_start: impl FnOnce(&State) -> bool) -> Result<(), Failure> {
     let handle = thread::Builder::new()
         .name(NAME.to_owned())
         .spawn(move || {
-            let context = serve(&queue, &stop_seen);
+            serve(&context, &queue, &stop_seen);
             drop::<Sender<()>>(running_signal);
             context
         })
@@ -123,20 +130,35 @@ fn start_from(may_start: impl FnOnce(&State) -> bool) -> Result<(), Failure> {
 }
 
 /// Runs `work` on the thread, with the lock held, in `caller`'s database and as `caller`'s ACL user. Returns at
-/// once; any thread may call it. The first call starts the thread if [`start`] did not.
+/// once; any thread may call it.
 ///
 /// `work` must be short: all clients wait while it runs. It gets a failure instead of the keyspace if the caller's
 /// user is gone (`NOPERM`) or too much work is waiting (`QUEUEFULL`, then on the calling thread). After [`stop`],
 /// `work` is dropped unrun, so what it holds must answer on drop, as a `PendingReply` does.
 pub fn run(caller: Caller, work: impl FnOnce(Result<&Keyspace<'_>, Failure>) + Send + 'static) {
-    let job = Job { caller, work: Box::new(work) };
-    let never_started = matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::NotStarted);
-    if never_started && let Err(failure) = start_from(|state| matches!(state, State::NotStarted)) {
-        return refuse(job, failure);
-    }
+    let work = |keyspace: Result<&Keyspace<'_>, Failure>| {
+        work(keyspace);
+        None
+    };
+    submit(Job { caller, work: Box::new(work) });
+}
+
+/// Runs `begin` as [`run`] does. If it gives back a reply to wait for, the thread waits for that without the lock, and does nothing
+/// else, so that nothing that goes through it changes what the command reads. Then it runs what is to follow, with the lock held.
+pub fn run_around<T: FnOnce(Result<&Keyspace<'_>, Failure>, Result<Reply, Failure>) + Send + 'static>(
+    caller: Caller,
+    begin: impl FnOnce(Result<&Keyspace<'_>, Failure>) -> Option<(Coming, T)> + Send + 'static,
+) {
+    let work = |keyspace: Result<&Keyspace<'_>, Failure>| {
+        begin(keyspace).map(|(reply, then)| Waiting { reply, then: Box::new(then) })
+    };
+    submit(Job { caller, work: Box::new(work) });
+}
+
+fn submit(job: Job) {
     let sender = match &*STATE.read().unwrap_or_else(PoisonError::into_inner) {
         State::Running(running) => running.sender.clone(),
-        State::NotStarted | State::Stopped => return,
+        State::Stopped => return,
     };
     if i64::try_from(sender.len()).unwrap_or(i64::MAX) >= WAITING_LIMIT {
         let text = "too many requests wait for the keyspace; try again later";
@@ -174,7 +196,8 @@ pub fn run_in_slices<T: Send + 'static>(
 }
 
 fn refuse(job: Job, failure: Failure) {
-    guarded("work on the keyspace", || (job.work)(Err(failure)));
+    // Without the keyspace nothing begins that could be waited for.
+    let _nothing = guarded("work on the keyspace", || (job.work)(Err(failure)));
 }
 
 /// Ends the thread and drops the work that waits for it. Call it on the main thread with the lock held; takes at
@@ -196,10 +219,9 @@ pub fn stop() {
     while receiver.try_recv().is_ok() {}
 }
 
-fn serve(queue: &Receiver<Job>, stop: &AtomicBool) -> Detached {
+fn serve(context: &Detached, queue: &Receiver<Job>, stop: &AtomicBool) {
     leave_signals_to_the_main_thread();
     take_the_main_threads_nice();
-    let context = Detached::new();
     while let Ok(job) = queue.recv() {
         if stop.load(Ordering::SeqCst) {
             // Dropped here and not run; so is the rest of the queue, by `stop`.
@@ -207,38 +229,51 @@ fn serve(queue: &Receiver<Job>, stop: &AtomicBool) -> Detached {
         }
         context.run(job, stop);
     }
-    context
 }
 
 impl Detached {
-    fn new() -> Self {
-        let context = api!(RedisModule_GetThreadSafeContext).map(|create| {
-            // SAFETY: without a blocked client this may be called from any thread without the lock.
-            unsafe { create(std::ptr::null_mut()) }
+    fn new(ctx: &Context) -> Result<Self, Failure> {
+        let context = api!(RedisModule_GetDetachedThreadSafeContext).and_then(|create| {
+            // SAFETY: the lock is held, and the context is that of a handler.
+            NonNull::new(unsafe { create(ctx.ctx) })
         });
-        Self(context.and_then(NonNull::new))
+        context.map(Self).ok_or_else(|| Failure::internal("this server gave no context for background work"))
     }
 
     /// Only with the lock held, since it also frees the client that Redis keeps for the context.
     fn free(self) {
-        if let (Some(context), Some(free)) = (self.0, api!(RedisModule_FreeThreadSafeContext)) {
-            // SAFETY: made by GetThreadSafeContext, not used again.
-            unsafe { free(context.as_ptr()) };
+        if let Some(free) = api!(RedisModule_FreeThreadSafeContext) {
+            // SAFETY: made by GetDetachedThreadSafeContext, not used again.
+            unsafe { free(self.0.as_ptr()) };
         }
     }
 
     fn run(&self, job: Job, stop: &AtomicBool) {
-        let Some(locked) = self.0.and_then(Locked::take) else {
-            refuse(job, Failure::internal("this server gave no context for background work"));
-            return;
+        let caller = job.caller.clone();
+        let Some(waiting) = self.run_scope(job, stop) else { return };
+        // Dropped, what follows answers.
+        let Some(reply) = wait_for(&waiting.reply, stop) else { return };
+        let then = waiting.then;
+        let work = |keyspace: Result<&Keyspace<'_>, Failure>| {
+            then(keyspace, reply);
+            None
+        };
+        self.run_scope(Job { caller, work: Box::new(work) }, stop);
+    }
+
+    /// One scope under the lock.
+    fn run_scope(&self, job: Job, stop: &AtomicBool) -> Option<Waiting> {
+        let Some(locked) = Locked::take(self.0) else {
+            refuse(job, Failure::internal("this server does not let modules lock it"));
+            return None;
         };
         if stop.load(Ordering::SeqCst) {
             // The module may be gone by now; nothing but the unlock may follow.
-            return;
+            return None;
         }
         let Caller { command, client, .. } = job.caller;
         let since = Instant::now();
-        guarded("work on the keyspace", || locked.work(job));
+        let waiting = guarded("work on the keyspace", || locked.work(job)).flatten();
         KEYSPACE_THREAD.record(since.elapsed());
         // The unlock is part of the hold: Redis replicates the writes in it.
         drop(locked);
@@ -249,6 +284,21 @@ impl Detached {
         }
         if held > NOTICEABLE_HOLD {
             thread::sleep(PAUSE);
+        }
+        waiting
+    }
+}
+
+/// The reply of a command that works without the lock; `None` when the thread is to stop.
+fn wait_for(reply: &Coming, stop: &AtomicBool) -> Option<Result<Reply, Failure>> {
+    loop {
+        match reply.recv_timeout(STOP_INTERVAL) {
+            Ok(reply) => return Some(reply),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Some(Err(Failure::internal("the server dropped a command that it had begun")));
+            }
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::SeqCst) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -264,15 +314,16 @@ impl Locked {
         Some(Self(context))
     }
 
-    fn work(&self, job: Job) {
+    fn work(&self, job: Job) -> Option<Waiting> {
         let context = Context::new(self.0.as_ptr());
         let Job { caller, work } = job;
         let acting = match ActingAs::new(&context, &caller) {
             Ok(acting) => acting,
             Err(failure) => return work(Err(failure)),
         };
-        work(Ok(&Keyspace::of(&context)));
+        let waiting = work(Ok(&Keyspace::of(&context)));
         drop(acting);
+        waiting
     }
 }
 

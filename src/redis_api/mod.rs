@@ -22,6 +22,7 @@ macro_rules! api {
 pub mod acl;
 pub mod blocking;
 mod call;
+pub mod call_apart;
 pub mod caller;
 pub mod command_info;
 pub mod config;

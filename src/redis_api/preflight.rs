@@ -86,7 +86,6 @@ fn missing_functions() -> Vec<&'static str> {
         RedisModule_GetDetachedThreadSafeContext
         RedisModule_GetModuleUserFromUserName
         RedisModule_GetSelectedDb
-        RedisModule_GetThreadSafeContext
         RedisModule_InfoAddFieldCString
         RedisModule_InfoAddFieldULongLong
         RedisModule_InfoAddSection

@@ -1,6 +1,7 @@
 //! Vector sets (Redis 8): the few commands that an index and a cache need, with their traps closed.
 //!
-//! * `VSIM` always gets `NOTHREAD`: called from a module without it, it blocks, and Redis aborts.
+//! * `VSIM` in a small set gets `NOTHREAD`, without which it blocks; a module that does not expect that makes Redis abort.
+//!   In a large one the search has a thread of Redis, as that of an ordinary client has ([`begin_similar`], [`super::call_apart`]).
 //! * `VADD` never gets `CAS` (same abort), and never the name of an element that exists: Redis does not send that
 //!   change to the AOF and the replicas.
 //! * An element comes in hidden ([`stage`]) and is shown later ([`show`]), so that the slow part, `VADD`, is never what a reader
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis_module::Context;
 
 use super::call::call;
+use super::call_apart::Coming;
 use super::keyspace::{Keyspace, Reply};
 use super::reply::Failure;
 use super::set_removal;
@@ -91,13 +93,21 @@ pub struct Similar {
     pub gave_up: bool,
 }
 
-/// How far a search with a filter looks around. All clients wait meanwhile.
+/// How far a search with a filter looks around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// Among the nearest few thousand elements, which takes about as long as a search without a filter.
     Near,
     /// Eight times as far.
     Far,
+}
+
+impl Effort {
+    /// `FILTER-EF` for this filter.
+    fn for_filter(self, filter: &str) -> String {
+        let part = if self == Self::Near { limits::FILTER_NEAR_PART } else { 1 };
+        (filter_effort(filter) / part).to_string()
+    }
 }
 
 /// The elements of the set at `key` that are most similar and not hidden, best first. No key, no hits, whatever the
@@ -129,14 +139,83 @@ pub fn similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Resu
     search_filtered(keyspace, &args, NOT_HIDDEN, wanted)
 }
 
+/// In a set of fewer elements a search takes less than a millisecond, or two with a filter.
+const LARGE: i64 = 5000;
+
+/// Begins what [`similar`] does, for a large set: there the search goes on without the lock. `None` for small sets, and where the
+/// server cannot do that (before Redis 8.2). The reply, when it comes, is read by [`read_similar`].
+///
+/// # Errors
+/// `INTERNAL`.
+pub fn begin_similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -> Result<Option<Coming>, Failure> {
+    check_finite(wanted.vector)?;
+    if wanted.count == 0 || NO_WITHATTRIBS.load(Ordering::Relaxed) || elements(keyspace, key) < LARGE {
+        return Ok(None);
+    }
+    let (blob, count) = (to_fp32(wanted.vector), wanted.count.to_string());
+    let ef = wanted.ef.map(|ef| ef.to_string());
+    let mut args: Vec<&[u8]> = vec![key, b"FP32", &blob, b"COUNT", count.as_bytes(), b"WITHSCORES", b"WITHATTRIBS"];
+    if let Some(ef) = &ef {
+        args.extend([b"EF".as_slice(), ef.as_bytes()]);
+    }
+    // Far without a filter is for what hidden elements crowd out.
+    let filter = wanted.filter.or((wanted.effort == Effort::Far).then_some(NOT_HIDDEN));
+    let effort = filter.map(|filter| wanted.effort.for_filter(filter));
+    if let (Some(filter), Some(effort)) = (filter, &effort) {
+        args.extend([b"FILTER".as_slice(), filter.as_bytes(), b"FILTER-EF", effort.as_bytes()]);
+    }
+    // If it did not go on it is asked again in the ordinary way, which tells an error.
+    keyspace.begin_read("VSIM", &args)
+}
+
+/// What a search has found that was begun with [`begin_similar`]. `None` when the set has changed since, so that what was found does not
+/// fit what else is stored; then it has to be searched again.
+///
+/// # Errors
+/// As for [`similar`].
+pub fn read_similar(
+    keyspace: &Keyspace<'_>,
+    key: &[u8],
+    wanted: &Wanted<'_>,
+    reply: Result<Reply, Failure>,
+) -> Result<Option<Similar>, Failure> {
+    let found = hits(reply.map_err(dimension_mismatch)?)?;
+    for hit in &found {
+        // Asked as the server: the caller was given just that. An error is told by whoever searches again.
+        let now = match call(keyspace.context(), "VGETATTR", c"vE3", &[key, &hit.element]) {
+            Ok(Some(Reply::Bytes(attributes))) => Some(attributes),
+            _ => None,
+        };
+        if now != hit.attributes {
+            return Ok(None);
+        }
+    }
+    let is_filtered = wanted.filter.is_some() || wanted.effort == Effort::Far;
+    let gave_up = if is_filtered {
+        found.len() < wanted.count as usize
+    } else {
+        // Hidden ones among them take the place of others.
+        found.iter().any(|hit| hit.attributes.is_none())
+    };
+    Ok(Some(Similar { hits: found, gave_up }))
+}
+
+/// Elements of the set; 0 for anything else.
+fn elements(keyspace: &Keyspace<'_>, key: &[u8]) -> i64 {
+    // Asked as the server: the caller may not be allowed to run VCARD.
+    match call(keyspace.context(), "VCARD", c"vE3", &[key]) {
+        Ok(Some(Reply::Int(elements))) => elements,
+        _ => 0,
+    }
+}
+
 fn search_filtered(
     keyspace: &Keyspace<'_>,
     args: &[&[u8]],
     filter: &str,
     wanted: &Wanted<'_>,
 ) -> Result<Similar, Failure> {
-    let part = if wanted.effort == Effort::Near { limits::FILTER_NEAR_PART } else { 1 };
-    let effort = (filter_effort(filter) / part).to_string();
+    let effort = wanted.effort.for_filter(filter);
     let filter: [&[u8]; 4] = [b"FILTER", filter.as_bytes(), b"FILTER-EF", effort.as_bytes()];
     let hits = search(keyspace, &[args, &filter].concat())?;
     let gave_up = hits.len() < wanted.count as usize;

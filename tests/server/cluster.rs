@@ -69,6 +69,8 @@ fn commands() -> Vec<(Cmd, &'static str)> {
         (cmd!["INFER.CACHEGET", "faq", "the dog"], "faq"),
         (cmd!["INFER.CACHEINFO", "faq"], "faq"),
         (cmd!["INFER.CACHEDEL", "faq"], "faq"),
+        (cmd!["INFER.REINDEX", "docs"], "docs"),
+        (cmd!["INFER.DROPINDEX", "docs"], "docs"),
         (cmd!["INFER.TOKENIZESTORE", "prompt", "chat", "the cat"], "prompt"),
         (cmd!["INFER.GENERATE", "chat", 1, "prompt", "MAXTOKENS", 2], "prompt"),
         (cmd!["INFER.CHAT", "chat", 1, "prompt", "MESSAGE", "user", "x", "MAXTOKENS", 2], "prompt"),

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, eventually, int, text};
+use crate::harness::{CHAT, Client, EMBED, Server, array, cmd, crowd, eventually, int, text};
 
 fn create(client: &mut Client, index: &str) {
     client.ok(&cmd!["INFER.INDEX", index, "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 16, "OVERLAP", 0]);
@@ -114,39 +114,18 @@ fn what_a_user_may_not_remove_stays_and_nothing_is_lost() {
     assert_eq!(array(&client.ok(&cmd!["INFER.SEARCH", "docs", "the cat", "K", 10])).len(), 3);
 }
 
-/// Adds elements to a vector set of `dimensions`.
-fn swell(client: &mut Client, key: &str, dimensions: usize, elements: usize) {
-    let adds: Vec<_> = (0..elements)
-        .map(|number| {
-            let vector: Vec<usize> = (0..dimensions).map(|at| number.wrapping_mul(at + 7) % 97).collect();
-            cmd!["VADD", key, "VALUES", dimensions, vector, format!("element {number}"), "Q8", "EF", 10, "M", 16]
-        })
-        .collect();
-    for add in &adds {
-        client.send(add);
-    }
-    for _ in &adds {
-        client.receive().unwrap();
-    }
-}
-
 #[test]
 fn a_large_vector_set_is_freed_without_holding_up_the_server_and_whoever_searches_it() {
     let (server, mut client) = indexed();
-    let freed = |client: &mut Client| {
-        let info = client.text(&cmd!["INFO", "infer_locks"]);
-        let count = info.lines().find_map(|line| line.strip_prefix("infer_sets_freed_apart:"));
-        count.unwrap().trim().parse::<usize>().unwrap()
-    };
+    let freed = |client: &mut Client| client.info("infer_sets_freed_apart");
     client.ok(&cmd!["INFER.DROPINDEX", "other"]);
     assert_eq!(freed(&mut client), 0, "a small one is not worth a thread");
 
-    let dimensions = usize::try_from(int(&client.ok(&cmd!["VDIM", "vec:{docs}"]))).unwrap();
     for round in 1..=5 {
-        swell(&mut client, "vec:{docs}", dimensions, 1500);
+        crowd(&mut client, "vec:{docs}", 1500);
         let mut searching: Vec<Client> = (0..8).map(|_| server.client()).collect();
         for searcher in &mut searching {
-            searcher.send(&cmd!["VSIM", "vec:{docs}", "ELE", "element 5", "COUNT", 1500, "EF", 1500]);
+            searcher.send(&cmd!["VSIM", "vec:{docs}", "ELE", "crowd 5", "COUNT", 1500, "EF", 1500]);
         }
         assert_eq!(client.ok(&cmd!["INFER.DROPINDEX", "docs"]), Value::Int(3));
         assert_eq!(keys(&mut client, "*docs*").len(), 0);

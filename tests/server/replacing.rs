@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::Value;
 
 use crate::harness::{
-    CHAT, Client, EMBED, Server, array, cmd, documents, eventually, field, int, paragraph_index, text,
+    CHAT, Client, EMBED, Server, array, cmd, crowd, documents, eventually, field, int, paragraph_index, text,
 };
 
 /// A server with an empty index `docs` whose chunks are one paragraph each.
@@ -44,8 +44,49 @@ fn found(client: &mut Client, words: [&str; 2]) -> BTreeSet<String> {
 #[test]
 fn a_reader_sees_the_old_document_or_the_new_one() {
     let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("paris", 150)]);
+    assert_never_mixed(&server, &mut client);
+}
+
+#[test]
+fn a_reader_of_a_large_index_that_searches_without_the_lock_sees_the_old_document_or_the_new_one() {
+    let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("paris", 150)]);
+    crowd(&mut client, "vec:{docs}", 6000);
+    assert_never_mixed(&server, &mut client);
+    assert!(client.info("infer_searches_apart") > 0);
+}
+
+#[test]
+fn a_document_that_is_forgotten_while_a_large_index_is_searched_is_not_found_and_not_missing() {
+    let (server, mut client) = indexed();
+    client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "the dog and the city"]);
+    crowd(&mut client, "vec:{docs}", 6000);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut reader = server.client();
+                while !done.load(Ordering::Relaxed) {
+                    reader.ok(&cmd!["INFER.SEARCH", "docs", "the paris", "EF", 1000, "WITHTEXT"]);
+                }
+            });
+        }
+        // One of the readers searches nearly all the time; documents wait for that, and FORGET does not.
+        for _ in 0..40 {
+            client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("paris", 4)]);
+            assert_eq!(client.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]), Value::Int(4));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    // As the tokens of a chunk would be that was found and forgotten before it was read.
+    assert_eq!(client.info("infer_missing_chunks"), 0);
+    assert!(client.info("infer_searches_apart") > 40);
+}
+
+/// Replaces `a.txt`, which is about Paris, again and again while others read it.
+fn assert_never_mixed(server: &Server, client: &mut Client) {
     let texts = ["paris", "france"].map(|word| document(word, 150));
-    client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &texts[0]]);
     let done = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)

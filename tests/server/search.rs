@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use crate::harness::{
-    ANIMALS, CHAT, Client, EMBED, FRANCE, Server, array, bytes, cmd, eventually, field, float, int, paragraph_index,
-    text,
+    ANIMALS, CHAT, Client, EMBED, FRANCE, Server, array, bytes, cmd, crowd, eventually, field, float, int,
+    paragraph_index, text,
 };
 
 const QUEUE: &str = "redis server memory and the queue of the worker thread";
@@ -154,27 +154,51 @@ fn a_match_that_is_rare_is_found_among_thousands() {
     client.ok(&cmd!["INFER.TOKENIZESTORE", "tokens:{docs}:f2345.txt:chunk_0", "chat", "needle"]);
     let found = search(&mut client, &["FILTER", ".rare"]);
     assert_eq!(found, ["f2345.txt:chunk_0".to_owned()].into());
+    // Near first, then far, and neither with the lock.
+    assert_eq!(client.info("infer_searches_apart"), 2);
 }
 
-/// The number behind `name:` in INFO infer.
-fn info(client: &mut Client, name: &str) -> i64 {
-    let info = client.text(&cmd!["INFO", "infer"]);
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-    line.trim().parse().unwrap()
+#[test]
+fn a_search_in_a_large_index_finds_and_refuses_what_one_in_a_small_index_does() {
+    let (server, mut client) = indexed();
+    let before: Vec<Value> = questions().iter().map(|question| client.ok(question)).collect();
+    crowd(&mut client, "vec:{docs}", 6000);
+    let apart = client.info("infer_searches_apart");
+    for (question, before) in questions().iter().zip(before) {
+        assert_eq!(client.ok(question), before);
+    }
+    assert!(client.info("infer_searches_apart") >= apart + 5);
+    let filter = cmd!["INFER.SEARCH", "docs", "the city", "FILTER", ".chunk == "];
+    client.refused(&filter, "ERR", "syntax error in FILTER expression");
+    // A user who may not read the vectors, and one who goes while the question is embedded.
+    client.ok(&cmd!["ACL", "SETUSER", "bob", "on", ">pw", "+@all", "%R~docs", "%R~tokens:{docs}*"]);
+    let mut bob = server.client();
+    bob.ok(&cmd!["AUTH", "bob", "pw"]);
+    bob.refused(&questions()[0], "NOPERM", "");
+    client.ok(&cmd!["DEL", "vec:{docs}"]);
+    client.ok(&cmd!["SET", "vec:{docs}", "mine"]);
+    client.refused(&questions()[0], "WRONGTYPE", "vec:{docs}");
+}
+
+fn questions() -> Vec<Cmd> {
+    [&[][..], &["EF", "1000"], &["FILTER", ".chunk == 1"], &["K", "1", "MINSCORE", "0.5"], &["K", "200"]]
+        .into_iter()
+        .map(|options| cmd!["INFER.SEARCH", "docs", "the city", "WITHTEXT", "WITHATTRS", options])
+        .collect()
 }
 
 #[test]
 fn chunks_whose_tokens_are_gone_are_counted() {
     let (_server, mut client) = indexed();
-    assert_eq!(info(&mut client, "infer_missing_chunks"), 0);
+    assert_eq!(client.info("infer_missing_chunks"), 0);
     client.ok(&cmd!["DEL", "tokens:{docs}:a.txt:chunk_1"]);
     client.ok(&cmd!["PEXPIRE", "tokens:{docs}:b.md:chunk_0", 1]);
     eventually("the tokens have expired", || client.ok(&cmd!["EXISTS", "tokens:{docs}:b.md:chunk_0"]) == Value::Int(0));
     assert_eq!(search(&mut client, &[]), [ALL[0].to_owned()].into());
-    assert_eq!(info(&mut client, "infer_missing_chunks"), 2);
+    assert_eq!(client.info("infer_missing_chunks"), 2);
     // What MINSCORE leaves out is not missed.
     search(&mut client, &["MINSCORE", "1"]);
-    assert_eq!(info(&mut client, "infer_missing_chunks"), 2);
+    assert_eq!(client.info("infer_missing_chunks"), 2);
 }
 
 #[test]

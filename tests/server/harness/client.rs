@@ -97,6 +97,14 @@ impl Client {
         self.connection.send_packed_command(&bytes).unwrap();
     }
 
+    /// The number of a field of INFO.
+    #[track_caller]
+    pub fn info(&mut self, field: &str) -> i64 {
+        let info = self.text(&cmd!["INFO", "everything"]);
+        let number = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        number.unwrap_or_else(|| panic!("INFO has no {field}")).trim().parse().unwrap()
+    }
+
     /// The next reply.
     #[track_caller]
     pub fn receive(&mut self) -> Result<Value, Refusal> {

@@ -77,6 +77,22 @@ pub fn keys_of(client: &mut Client, index: &str) -> Vec<String> {
     array(&all).iter().map(|key| text(key).to_owned()).filter(|key| key.contains(&own)).collect()
 }
 
+/// Adds elements to the vector set at `key` that no search finds, as many versions of chunks that are gone would be.
+#[track_caller]
+pub fn crowd(client: &mut Client, key: &str, elements: usize) {
+    let dim = usize::try_from(int(&client.ok(&cmd!["VDIM", key]))).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut add = |number: usize| {
+        let vector: Vec<u8> = (0..dim).flat_map(|_| (random.f32() - 0.5).to_le_bytes()).collect();
+        cmd!["VADD", key, "FP32", vector, format!("crowd {number}"), "Q8", "EF", 10]
+    };
+    let adds: Vec<Cmd> = (0..elements).map(&mut add).collect();
+    client.send_together(&adds);
+    for _ in &adds {
+        client.receive().unwrap();
+    }
+}
+
 /// What follows the kind in the names of the keys: the hash tag, and the generation from the second on.
 fn tag(client: &mut Client, index: &str) -> String {
     match client.ok(&cmd!["HGET", index, "generation"]) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, Refusal};
 pub use cluster::Cluster;
 pub use contents::contents;
-pub use index::{ANIMALS, Documents, FRANCE, documents, keys_of, paragraph_index};
+pub use index::{ANIMALS, Documents, FRANCE, crowd, documents, keys_of, paragraph_index};
 pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, STEADY, STRICT};
 pub use reply::{array, bytes, doubles, field, float, floats, int, pairs, text};
 pub use server::{Server, free_port, module};
