@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Block, EngineError, Model, Special};
+use crate::engine::{Block, EngineError, Model};
 use crate::logic::passages::{Found, label};
 use crate::logic::prompt::{Segment, block, frame_messages};
 
@@ -45,9 +45,9 @@ pub(super) fn block_tokens(
     tokens: &[u32],
 ) -> Result<Vec<u32>, EngineError> {
     let (before, behind) = block(&label(path, lines));
-    let mut block = model.tokenize(&before, Special::None)?;
+    let mut block = model.tokenize_common(&before)?;
     block.extend_from_slice(tokens);
-    block.append(&mut model.tokenize(behind, Special::None)?);
+    block.append(&mut model.tokenize_common(behind)?);
     Ok(block)
 }
 

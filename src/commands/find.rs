@@ -28,6 +28,8 @@ use crate::redis_api::vset::{self, Effort, Hit, Similar, Wanted};
 #[derive(Debug)]
 pub(super) struct Question {
     pub text: String,
+    /// When the command arrived.
+    pub arrived: Instant,
     pub caller: Caller,
     pub keys: IndexKeys,
     /// Those the question is embedded for.
@@ -43,7 +45,7 @@ pub(super) struct Findings {
     pub chunks: Vec<Found>,
     /// Chunks whose tokens have expired or been deleted: left out until the next ingest of their document.
     pub missing: usize,
-    /// From the question to its vector.
+    /// From the command's arrival to the vector of the question.
     pub embedded: Duration,
     /// Of that search; all clients waited, unless the index is large.
     pub searched: Duration,
@@ -61,10 +63,9 @@ impl Question {
     pub(super) fn find(mut self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
         let (text, question, ticket) = (self.text.clone(), self.text.clone(), embedding.ticket.clone());
         let second_look = self.second_look.take();
-        let since = Instant::now();
         embedding.run(&[&text], move |vectors| match one_vector("query", vectors) {
             Ok(vector) => {
-                let embedded = since.elapsed();
+                let embedded = self.arrived.elapsed();
                 self.search(vector, Effort::Near, move |findings| {
                     match (findings.map(|findings| Findings { embedded, ..findings }), second_look) {
                         (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),

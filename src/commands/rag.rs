@@ -5,7 +5,7 @@
 //! scores (reranking worker) -> choose chunks and assemble the prompt from their tokens (desk) -> generate (generation worker) -> reply (main thread).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis_module::Context;
 
@@ -41,6 +41,7 @@ struct Asked {
 [WITHSOURCES] [WITHPROMPT] [generation options] */
 /// Answers a question with the K nearest chunks as context.
 pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
+    let arrived = Instant::now();
     let request = Rag::parse(args)?;
     refuse_blocking(ctx, "INFER.RAG")?;
     vset::require(ctx)?;
@@ -58,12 +59,14 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         max_tokens: request.options.max_tokens as usize,
         kv: settings.kv,
     };
-    let waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
+    let mut waiting = WaitingForText::begin(ctx, "INFER.RAG", generator, request.options)?;
+    waiting.arrived = arrived;
     // Only the flag is shared: the request counts as queued until a generation worker takes it.
     let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
     let embedding = Embedding { served: embedder, permit, ticket };
     let question = Question {
         text: request.query.to_owned(),
+        arrived,
         caller: Caller::of(ctx, "INFER.RAG"),
         keys,
         settings,

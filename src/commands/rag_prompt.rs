@@ -1,7 +1,7 @@
 //! The prompt of `INFER.RAG`: which of the found chunks go into it, and what the client is told of them.
 
 use super::chunk_prompt::{self, Blocks, Frame};
-use crate::engine::{EngineError, Served, Special};
+use crate::engine::{EngineError, Served};
 use crate::logic::options::{Budget, Kv};
 use crate::logic::passages::{Found, Passage, Passages, Vocabulary, label};
 use crate::logic::prompt::{ContextPassage, rag_messages};
@@ -59,7 +59,7 @@ impl PromptPlan {
             bytes
         };
         // A text that cannot be tokenized fails once more, and for good, when the prompt is.
-        let count = |text: &str| model.tokenize(text, Special::None).map_or(0, |tokens| tokens.len());
+        let count = |text: &str| model.tokenize_common(text).map_or(0, |tokens| tokens.len());
         let mut passages = Passages::new(found, Vocabulary { piece: &piece, count: &count });
         let best = self.room(served, &mut passages, found.len())?.map_or(found.len(), |room| passages.fitting(room));
         let chosen = passages.of(best);

@@ -1,6 +1,7 @@
 //! `INFER.SEARCH`: the chunks of an index that are nearest to a query.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use redis_module::Context;
 
@@ -46,6 +47,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let embedding = Embedding { served: models.embedder, permit, ticket };
     let detail = Detail { text: request.with_text.then_some(models.generator), attributes: request.with_attributes };
     let question = Question {
+        arrived: Instant::now(),
         text: request.query.to_owned(),
         caller: Caller::of(ctx, "INFER.SEARCH"),
         keys,

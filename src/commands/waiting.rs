@@ -50,7 +50,8 @@ pub(super) struct WaitingForText {
     pub pending: PendingReply,
     pub ticket: Ticket,
     options: GenerateOptions,
-    arrived: Instant,
+    /// When the command arrived.
+    pub arrived: Instant,
     permit: Permit,
 }
 

@@ -4,6 +4,9 @@
 //! then puts the messages back as segments that are tokenized without special tokens. Only the template's own text may
 //! contain them.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
@@ -12,12 +15,17 @@ use crate::logic::prompt::{Message, Role, Segment, marker, splice};
 /// Instructions a template may run. Real templates take some hundreds per message; an endless loop ends here.
 const FUEL: u64 = 1_000_000;
 
+/// Conversations of at most so many messages are rendered once for each order of roles: nothing else tells them apart.
+const SHORT: usize = 2;
+
 /// A compiled template with the special tokens it may name.
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
+    /// What it makes of short conversations, with markers in the places of the messages.
+    short: Mutex<HashMap<Vec<Role>, Arc<str>>>,
 }
 
 impl ChatTemplate {
@@ -36,7 +44,7 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
         });
         environment.add_template_owned("chat", source).map_err(|e| format!("it does not parse: {e}"))?;
-        let template = Self { environment, bos_token, eos_token };
+        let template = Self { environment, bos_token, eos_token, short: Mutex::default() };
         template.render(&[Message { role: Role::User, content: vec![Segment::Text("probe".to_owned())] }])?;
         Ok(template)
     }
@@ -57,21 +65,33 @@ impl ChatTemplate {
     }
 
     fn try_render(&self, messages: &[Message]) -> Result<Vec<Segment>, String> {
-        let marked: Vec<Value> = messages
-            .iter()
-            .enumerate()
-            .map(|(i, message)| context! { role => message.role.name(), content => marker(i) })
-            .collect();
+        let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
+        let short = || self.short.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = if roles.len() <= SHORT { short().get(&roles).cloned() } else { None };
+        let rendered = match known {
+            Some(rendered) => rendered,
+            None => self.render_marked(&roles)?.into(),
+        };
+        let segments = splice(&rendered, messages).map_err(|e| e.to_string())?;
+        if roles.len() <= SHORT {
+            short().insert(roles, rendered);
+        }
+        Ok(segments)
+    }
+
+    /// The text for messages of these roles, with markers in their places.
+    fn render_marked(&self, roles: &[Role]) -> Result<String, String> {
+        let marked: Vec<Value> =
+            roles.iter().enumerate().map(|(i, role)| context! { role => role.name(), content => marker(i) }).collect();
         let template = self.environment.get_template("chat").map_err(|e| e.to_string())?;
-        let rendered = template
+        template
             .render(context! {
                 messages => marked,
                 add_generation_prompt => true,
                 bos_token => &self.bos_token,
                 eos_token => &self.eos_token,
             })
-            .map_err(|e| e.to_string())?;
-        splice(&rendered, messages).map_err(|e| e.to_string())
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -112,6 +132,23 @@ mod tests {
                 Segment::Template("<|im_end|>\n<|im_start|>assistant\n".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_conversation_like_an_earlier_one_has_its_own_texts_and_roles() {
+        let template = compile(CHATML).unwrap();
+        let read = |messages: &[Message]| -> String {
+            let segments = template.render(messages).unwrap();
+            segments
+                .iter()
+                .map(|s| if let Segment::Text(t) | Segment::Template(t) = s { t.as_str() } else { "" })
+                .collect()
+        };
+        let answer = Message { role: Role::Assistant, ..user("two") };
+        let of_user = "<|im_start|>user\none<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(read(&[user("three"), user("four")]), of_user.replace("one", "three").replace("two", "four"));
+        assert_eq!(read(&[user("one"), user("two")]), of_user);
+        assert_eq!(read(&[user("one"), answer]), of_user.replace("user\ntwo", "assistant\ntwo"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -23,6 +23,7 @@ use super::rope::rope;
 use super::source::{Checked, is_encoder};
 use super::{llama_log, reranker, trampoline};
 use crate::logic::kv_rows::Rope;
+use crate::logic::memo::Memo;
 use crate::logic::pair::PairLayout;
 use crate::logic::prompt::{Message, Segment};
 use crate::logic::token_blob;
@@ -98,6 +99,10 @@ pub struct Model {
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
     longest_run: Run,
     template: Result<ChatTemplate, String>,
+    /// Tokens of its template's own text.
+    of_template: Mutex<Memo>,
+    /// Tokens of [`Segment::Common`].
+    of_common: Mutex<Memo>,
     /// How a reranker reads a query and a text; `None` for other models.
     pair_layout: Option<PairLayout>,
     /// How it turns keys, or why its rows cannot be put elsewhere in a prompt.
@@ -195,6 +200,8 @@ impl Model {
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
             longest_run: longest_run_of(&header),
             template,
+            of_template: Mutex::new(Memo::new(limits::TOKEN_MEMO_BYTES)),
+            of_common: Mutex::new(Memo::new(limits::TOKEN_MEMO_BYTES)),
             pair_layout,
             rope,
             adapter,
@@ -266,6 +273,25 @@ impl Model {
     /// `INTERNAL` when llama.cpp throws.
     pub fn tokenize(&self, text: &str, special: Special) -> Result<Vec<u32>, EngineError> {
         self.tokenize_with(text, special, ParseSpecial::No)
+    }
+
+    /// As [`Model::tokenize`] without special tokens, for a text that is asked about again and again: its tokens are kept.
+    /// llama.cpp splits each text with expressions that it compiles anew, which takes longer than a heading deserves.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tokenize_common(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.remembered(&self.of_common, text, ParseSpecial::No)
+    }
+
+    fn remembered(&self, memo: &Mutex<Memo>, text: &str, parse: ParseSpecial) -> Result<Vec<u32>, EngineError> {
+        let lock = || memo.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokens) = lock().get(text) {
+            return Ok(tokens.to_vec());
+        }
+        let tokens = self.tokenize_with(text, Special::None, parse)?;
+        lock().put(text, &tokens);
+        Ok(tokens)
     }
 
     /// How a query and a text become one sequence.
@@ -366,8 +392,9 @@ impl Model {
         for segment in prompt {
             match segment {
                 Segment::Template(text) => {
-                    tokens.append(&mut self.tokenize_with(text, Special::None, ParseSpecial::Yes)?)
+                    tokens.append(&mut self.remembered(&self.of_template, text, ParseSpecial::Yes)?);
                 }
+                Segment::Common(text) => tokens.append(&mut self.tokenize_common(text)?),
                 Segment::Text(text) => tokens.append(&mut self.tokenize_with(text, Special::None, ParseSpecial::No)?),
                 Segment::Tokens(ids) => {
                     self.check_tokens(ids)?;

@@ -27,6 +27,7 @@ use super::worker::Worker;
 use super::{Purpose, Served, Special, source};
 use crate::logic::kv_rows::{KvRows, Piece};
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, ModelKind, Pooling};
+use crate::logic::prompt::Segment;
 use crate::logic::sched::{Plan, PlanEntry, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -381,6 +382,20 @@ fn text_survives_tokens_and_back() {
     for text in ["hello world", " leading", "line\r\nline\0nul", "\u{20ac} \u{4e00} \u{1f980}", "<|im_end|>"] {
         let tokens = served.model.tokenize(text, Special::None).unwrap();
         assert_eq!(String::from_utf8(served.model.detokenize(&tokens).unwrap()).unwrap(), text);
+    }
+}
+
+#[test]
+fn common_text_has_the_same_tokens_each_time_also_where_a_template_says_the_same() {
+    let engine = Engine::new(ENGINE);
+    let model = &load(&engine, options("chat")).unwrap().model;
+    for text in ["a.md lines 1-9\n", "<|im_end|>\n"] {
+        let encode = |segment: fn(String) -> Segment| model.encode(&[segment(text.to_owned())]).unwrap();
+        let (plain, template) = (encode(Segment::Text), encode(Segment::Template));
+        for _ in 0..2 {
+            assert_eq!([encode(Segment::Common), encode(Segment::Template)], [plain.clone(), template.clone()]);
+        }
+        assert_eq!(plain == template, !text.starts_with('<'));
     }
 }
 

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod kv_rows;
 pub mod limits;
 pub mod logprobs;
+pub mod memo;
 pub mod options;
 pub mod packing;
 pub mod pair;

@@ -188,7 +188,7 @@ fn continuation_of(first: &Found, second: &Found, vocabulary: Vocabulary<'_>) ->
         return None;
     }
     let behind = |between: &str| {
-        let content = vec![Segment::Text(between.to_owned()), Segment::Tokens(second.tokens.clone())];
+        let content = vec![Segment::Common(between.to_owned()), Segment::Tokens(second.tokens.clone())];
         Continuation { content, tokens: (vocabulary.count)(between) + second.tokens.len() }
     };
     if begin > first_end {
@@ -228,7 +228,7 @@ fn without_overlap(first: &Found, second: &Found, shared: u32, vocabulary: Vocab
         // A token goes across the end of what they share.
         None => {
             let rest = text.get(end..)?;
-            Continuation { tokens: (vocabulary.count)(rest), content: vec![Segment::Text(rest.to_owned())] }
+            Continuation { tokens: (vocabulary.count)(rest), content: vec![Segment::Common(rest.to_owned())] }
         }
     })
 }

@@ -17,12 +17,14 @@ pub enum Segment {
     Template(String),
     /// Text of a user or a document: nothing in it is a special token.
     Text(String),
+    /// The same for a text that stands in other prompts as well, as a heading does: its tokens are kept.
+    Common(String),
     /// Token ids, used as they are.
     Tokens(Vec<u32>),
 }
 
 /// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Instructions for the whole conversation.
     System,
@@ -154,7 +156,7 @@ const BETWEEN_PASSAGES: &str = "\n\n";
 pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>) -> Vec<Message> {
     let mut content = Vec::with_capacity(2 * passages.len() + 1);
     for ContextPassage { label, content: mut text } in passages {
-        content.push(Segment::Text(heading(content.is_empty(), &label)));
+        content.push(Segment::Common(heading(content.is_empty(), &label)));
         content.append(&mut text);
     }
     content.push(Segment::Text(if content.is_empty() {
@@ -162,7 +164,7 @@ pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>)
     } else {
         format!("{BETWEEN_PASSAGES}Question: {question}")
     }));
-    let system = Message { role: Role::System, content: vec![Segment::Text(system.to_owned())] };
+    let system = Message { role: Role::System, content: vec![Segment::Common(system.to_owned())] };
     let user = Message { role: Role::User, content };
     vec![system, user]
 }
@@ -172,7 +174,7 @@ pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>)
 #[must_use]
 pub fn frame_messages(system: &str, question: &str) -> Vec<Message> {
     let content = vec![Segment::Tokens(Vec::new()), Segment::Text(format!("Question: {question}"))];
-    let system = Message { role: Role::System, content: vec![Segment::Text(system.to_owned())] };
+    let system = Message { role: Role::System, content: vec![Segment::Common(system.to_owned())] };
     vec![system, Message { role: Role::User, content }]
 }
 
@@ -189,6 +191,10 @@ mod tests {
 
     fn text(text: &str) -> Segment {
         Segment::Text(text.to_owned())
+    }
+
+    fn common(text: &str) -> Segment {
+        Segment::Common(text.to_owned())
     }
 
     fn template(text: &str) -> Segment {
@@ -270,13 +276,13 @@ mod tests {
         let passages = vec![passage("[1] a.md", 7), passage("[2] b.md", 8)];
         let messages = rag_messages("be brief", "why?", passages);
         let user = vec![
-            text("[1] a.md\n"),
+            common("[1] a.md\n"),
             Segment::Tokens(vec![7]),
-            text("\n\n[2] b.md\n"),
+            common("\n\n[2] b.md\n"),
             Segment::Tokens(vec![8]),
             text("\n\nQuestion: why?"),
         ];
-        let expected = [message(Role::System, vec![text("be brief")]), message(Role::User, user)];
+        let expected = [message(Role::System, vec![common("be brief")]), message(Role::User, user)];
         assert_eq!(messages, expected);
     }
 
@@ -285,7 +291,7 @@ mod tests {
         let passages = vec![passage("[1] a.md", 7), passage("[2] b.md", 8)];
         let read = |segments: &[Segment]| -> String {
             let text = |segment: &Segment| match segment {
-                Segment::Template(text) | Segment::Text(text) => text.clone(),
+                Segment::Template(text) | Segment::Common(text) | Segment::Text(text) => text.clone(),
                 Segment::Tokens(ids) => format!("{ids:?}"),
             };
             segments.iter().map(text).collect()
@@ -323,7 +329,7 @@ mod tests {
             let read: String = segments
                 .iter()
                 .map(|s| match s {
-                    Segment::Template(s) | Segment::Text(s) => s.as_str(),
+                    Segment::Template(s) | Segment::Common(s) | Segment::Text(s) => s.as_str(),
                     Segment::Tokens(_) => "",
                 })
                 .collect();

@@ -35,7 +35,7 @@ impl Tokenizer {
         let pieces = self.pieces.borrow();
         let read = |segment: &Segment| match segment {
             Segment::Tokens(tokens) => tokens.iter().map(|&token| pieces[token as usize].as_str()).collect(),
-            Segment::Text(text) | Segment::Template(text) => text.clone(),
+            Segment::Text(text) | Segment::Common(text) | Segment::Template(text) => text.clone(),
         };
         content.iter().map(read).collect()
     }
