@@ -24,7 +24,7 @@ const SYSTEM: &str =
 pub struct Asked {
     /// From the question to the first token, by the clock of the client.
     pub wall: Duration,
-    /// Embedding the question.
+    /// Until the question has its vector: from the question on, on our side from the arrival of the command.
     pub embedding: Duration,
     /// Searching the vector set and getting texts or tokens; part of what [`Asked::assembly`] tells.
     pub lookup: Duration,

@@ -1,6 +1,7 @@
 //! F4 and F5: the way from a question to the first token of its answer.
 
 use std::collections::HashSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,6 +18,13 @@ use crate::compare::text::words;
 
 /// Words of a document: about 200 tokens, which is one chunk.
 const DOCUMENT: usize = 195;
+
+/// Questions that one side is asked before it is the other's turn, where microseconds count.
+const IN_A_ROW: usize = 10;
+
+/// Between the two: threads of a llama-server go on spinning for a while when they have nothing to do, and would take the
+/// CPUs from the other side.
+const REST: Duration = Duration::from_millis(200);
 
 /// Flags of the llama-server that embeds questions.
 const EMBEDDER: &str = "--embeddings -c 512 -np 1";
@@ -153,9 +161,20 @@ pub fn first_token(bench: &Bench) -> Result<Section> {
     })
 }
 
+/// The same question several times, after a rest and once to wake up.
+fn asked_in_a_row(librarian: &mut dyn Librarian, question: &str) -> Result<Vec<Asked>> {
+    thread::sleep(REST);
+    librarian.ask("assembly", question)?;
+    let mut asked = Vec::new();
+    for _ in 0..IN_A_ROW {
+        asked.push(librarian.ask("assembly", question)?);
+    }
+    Ok(asked)
+}
+
 /// F5: what retrieval costs besides the models; and tokenizing.
 pub fn assembly(bench: &Bench) -> Result<Section> {
-    let (number, asks) = (bench.pick(100, 20), bench.pick(60, 15));
+    let (number, asks) = (bench.pick(100, 20), bench.pick(60_usize, 20));
     let plain = ours(bench, &[])?;
     let (embedder, peer) = peers(bench, "-np 1 -c 4096")?;
     let mut module = Module::new(&plain, &[])?;
@@ -164,14 +183,11 @@ pub fn assembly(bench: &Bench) -> Result<Section> {
     module.store("assembly", &documents)?;
     sidecar.store("assembly", &documents)?;
     let (mut of_module, mut of_sidecar) = (Vec::new(), Vec::new());
-    for ask in 0..=asks {
-        // One question, so that the model has next to nothing to compute and the rest is seen clearly.
-        let question = question(1000);
-        let asked = (module.ask("assembly", &question)?, sidecar.ask("assembly", &question)?);
-        if ask > 0 {
-            of_module.push(asked.0);
-            of_sidecar.push(asked.1);
-        }
+    // One question, so that the model has next to nothing to compute and the rest is seen clearly.
+    let question = question(1000);
+    for _ in 0..asks.div_ceil(IN_A_ROW) {
+        of_module.append(&mut asked_in_a_row(&mut module, &question)?);
+        of_sidecar.append(&mut asked_in_a_row(&mut sidecar, &question)?);
     }
     let head = ["ms", "context assembly", "p10", "p90", "of it search and reading", "and embedding", "prompt tokens"];
     let mut table = Table::new(&head);
@@ -196,12 +212,15 @@ pub fn assembly(bench: &Bench) -> Result<Section> {
             format!(
                 "From the question's vector to a prompt of {K} chunks that is ready for the first decode: search, texts or tokens, the \
                  prompt, tokenizing, and all ways between. On both sides it is the client's time from the question to the first \
-                 token, less embedding the question and less what the server says it computed for prompt and token. {number} \
-                 documents, the same question {asks} times, so that llama-server too has the prompt in its cache."
+                 token, less the time until the question has its vector and less what the server says it computed for prompt and \
+                 token. {number} documents, the same question {asks} times, so that llama-server too has the prompt in its cache; \
+                 {IN_A_ROW} times in a row on each side, in turn. After a rest, because threads of a llama-server spin for a while \
+                 when they have nothing to do."
             ),
             format!(
                 "Tokens of chunks are stored, so that nobody tokenizes them again: the second table shows what that saves, measured \
-                 with {tokens} tokens."
+                 with {tokens} tokens. Those of headings, of the system message and of the chat template are kept in memory; the \
+                 question is tokenized each time."
             ),
         ],
         tables: vec![table, tokenizing],
