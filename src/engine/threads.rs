@@ -17,7 +17,7 @@ const STACK: usize = 64 << 20;
 /// How engine threads behave beside others.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Manners {
-    /// Nice value, 0 to 19.
+    /// Nice value, 0 to 19; 20 is for `SCHED_IDLE`.
     pub nice: i32,
     /// CPUs they keep to; `None` for all of the process.
     pub cpus: Option<CpuList>,
@@ -76,6 +76,14 @@ fn block_process_signals() {
 
 #[cfg(target_os = "linux")]
 fn set_nice(nice: i32) {
+    if nice > 19 {
+        let none = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread, and `none` lives through the call; everybody may be as modest.
+        if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) } != 0 {
+            log::warn!("could not set SCHED_IDLE: {}", io::Error::last_os_error());
+        }
+        return;
+    }
     // SAFETY: PRIO_PROCESS with id 0 is the calling thread on Linux; the call has no other effect.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {
         log::warn!("could not set nice {nice}: {}", io::Error::last_os_error());
@@ -134,6 +142,19 @@ mod tests {
     #[test]
     fn a_panic_ends_only_its_own_thread() {
         let handle = spawn("test-panic", Manners::default(), || panic!("on purpose")).unwrap();
+        assert!(join_until(vec![handle], Instant::now() + Duration::from_secs(5)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_of_nice_20_and_those_it_starts_run_only_on_idle_cpus() {
+        let (tx, rx) = mpsc::channel();
+        let handle = spawn("test-idle", Manners { nice: 20, cpus: None }, move || {
+            // SAFETY: reads the policy of the calling thread.
+            std::thread::spawn(move || tx.send(unsafe { libc::sched_getscheduler(0) }).unwrap()).join().unwrap();
+        })
+        .unwrap();
+        assert_eq!(rx.recv().unwrap(), libc::SCHED_IDLE);
         assert!(join_until(vec![handle], Instant::now() + Duration::from_secs(5)));
     }
 

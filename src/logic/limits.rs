@@ -282,5 +282,5 @@ pub const MAX_MEMORY_MAX: i64 = 1 << 50;
 pub const NICE_DEFAULT: i64 = 10;
 /// `infer.nice`: the nice value of an ordinary thread; less needs privileges.
 pub const NICE_MIN: i64 = 0;
-/// `infer.nice`: the highest nice value of Linux.
-pub const NICE_MAX: i64 = 19;
+/// `infer.nice`: one more than the highest nice value of Linux, for threads that run only while no others want the CPU.
+pub const NICE_MAX: i64 = 20;

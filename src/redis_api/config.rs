@@ -10,7 +10,7 @@ use crate::logic::cpu_list::CpuList;
 use crate::logic::limits;
 use crate::logic::options::models_at_start;
 
-/// `infer.nice`: nice value of worker threads, 0 to 19. Set at start only, because a thread cannot take a
+/// `infer.nice`: nice value of worker threads, 0 to 19, or 20 for `SCHED_IDLE`. Set at start only, because a thread cannot take a
 /// higher nice value back.
 pub static NICE: AtomicI64 = AtomicI64::new(limits::NICE_DEFAULT);
 

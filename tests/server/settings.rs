@@ -21,7 +21,7 @@ struct Setting {
 const SETTINGS: [Setting; 4] = [
     Setting { name: "infer.kv-budget", default: 1 << 30, min: 0, max: 1 << 50, at_start_only: false },
     Setting { name: "infer.max-memory", default: 0, min: 0, max: 1 << 50, at_start_only: false },
-    Setting { name: "infer.nice", default: 10, min: 0, max: 19, at_start_only: true },
+    Setting { name: "infer.nice", default: 10, min: 0, max: 20, at_start_only: true },
     Setting { name: "infer.queue-limit", default: 128, min: 1, max: 65_536, at_start_only: false },
 ];
 

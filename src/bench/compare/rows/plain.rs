@@ -31,7 +31,7 @@ pub fn run(bench: &Bench) -> Result<Section> {
     let rounds = bench.pick(5, 2);
     let mut table = Table::new(&["plain commands", "SET/s", "GET/s", "PING p99, ms"]);
     let mut verdicts = Vec::new();
-    for nice in ["10", "19"] {
+    for nice in ["10", "20"] {
         let mut ours = bench.ours(&["--infer.nice", nice])?;
         ours.load_chat(&bench.chat_model(), &[])?;
         let (mut idle, mut busy) = (Figures::default(), Figures::default());
