@@ -141,12 +141,14 @@ pub fn eight(bench: &Bench) -> Result<Section> {
         questions.iter().map(|question| format!("{document} {question}")).collect()
     };
     let unseen = |round: u64| prompts.several(50 + round, CLIENTS, context);
-    sides.rates(1, 8, |_| short(90))?;
-    sides.rates(1, 2, |_| long(90))?;
     let rounds = [bench.pick(4, 1), bench.pick(3, 1), 1];
+    sides.rates(1, 8, |_| short(90))?;
+    let of_short = sides.rates(rounds[0], tokens, short)?;
+    sides.rates(1, 2, |_| long(90))?;
+    let of_long = sides.rates(rounds[1], tokens, long)?;
     let measured = [
-        (format!("prompts of {SHORT} tokens"), sides.rates(rounds[0], tokens, short)?),
-        (format!("{context} tokens, all but a question read before"), sides.rates(rounds[1], tokens, long)?),
+        (format!("prompts of {SHORT} tokens"), of_short),
+        (format!("{context} tokens, all but a question read before"), of_long),
         (format!("{context} tokens, never seen"), sides.rates(rounds[2], tokens, unseen)?),
     ];
     let mut table = Table::new(&["8 clients", "side", "total tok/s", "p10", "p90", "redis-infer to this"]);
