@@ -25,8 +25,8 @@ pub fn begun() -> u64 {
 /// Where the reply of a command comes that goes on without the lock. Wait for it without the lock: it comes through the main thread.
 pub type Coming = Receiver<Result<Reply, Failure>>;
 
-/// As [`super::call::call`], with `K` among the flags. `None` when the command did not go on, because of an error or because it is
-/// done; then its reply is lost.
+/// As [`super::call::call`], with `K` among the flags. A command that is done at once, as where the server is told to use no threads
+/// for it, has its reply ready there. `None` for an error, which is lost.
 pub(super) fn begin(
     ctx: &Context,
     command: &'static str,
@@ -48,7 +48,7 @@ pub(super) fn begin(
     // SAFETY: the reply is alive.
     let kind = unsafe { type_of(reply.0) };
     if isize::try_from(kind) != Ok(raw::REDISMODULE_REPLY_PROMISE) {
-        return Ok(None);
+        return Ok(copy(reply.0).ok().map(ready));
     }
     let (sender, receiver) = bounded(1);
     let sender: Box<Sender<Result<Reply, Failure>>> = Box::new(sender);
@@ -57,6 +57,13 @@ pub(super) fn begin(
     unsafe { when_done(reply.0, Some(on_done), Box::into_raw(sender).cast::<c_void>()) };
     BEGUN.fetch_add(1, Ordering::Relaxed);
     Ok(Some(receiver))
+}
+
+fn ready(reply: Reply) -> Coming {
+    let (sender, receiver) = bounded(1);
+    // There is room for it, and the other end is here.
+    let _sent = sender.try_send(Ok(reply));
+    receiver
 }
 
 /// Called by Redis on the main thread; the reply is ours to free.

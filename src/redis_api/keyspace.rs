@@ -70,7 +70,7 @@ impl<'a> Keyspace<'a> {
     }
 
     /// Runs a command that reads and may go on without the lock: `VSIM` without `NOTHREAD`. Only on the keyspace thread, whose
-    /// context knows the module. `None` when it did not, because of an error or because it is done.
+    /// context knows the module. `None` for an error.
     ///
     /// # Errors
     /// `INTERNAL` where the server cannot do that.

@@ -164,7 +164,7 @@ pub fn begin_similar(keyspace: &Keyspace<'_>, key: &[u8], wanted: &Wanted<'_>) -
     if let (Some(filter), Some(effort)) = (filter, &effort) {
         args.extend([b"FILTER".as_slice(), filter.as_bytes(), b"FILTER-EF", effort.as_bytes()]);
     }
-    // If it did not go on it is asked again in the ordinary way, which tells an error.
+    // After an error it is asked again in the ordinary way, which tells it.
     keyspace.begin_read("VSIM", &args)
 }
 

@@ -180,6 +180,22 @@ fn a_search_in_a_large_index_finds_and_refuses_what_one_in_a_small_index_does() 
     client.refused(&questions()[0], "WRONGTYPE", "vec:{docs}");
 }
 
+#[test]
+fn a_server_that_uses_no_threads_for_vector_sets_searches_a_large_index_once() {
+    let (_server, mut client) = indexed();
+    crowd(&mut client, "vec:{docs}", 6000);
+    let before: Vec<Value> = questions().iter().map(|question| client.ok(question)).collect();
+    client.ok(&cmd!["CONFIG", "SET", "vset-force-single-threaded-execution", "yes"]);
+    for (question, before) in questions().iter().zip(before) {
+        assert_eq!(client.ok(question), before);
+    }
+    client.ok(&cmd!["CONFIG", "RESETSTAT"]);
+    let filter = cmd!["INFER.SEARCH", "docs", "the city", "FILTER", ".chunk == 0", "K", 2];
+    assert_eq!(array(&client.ok(&filter)).len(), 2);
+    let statistics = client.text(&cmd!["INFO", "commandstats"]);
+    assert!(statistics.contains("cmdstat_VSIM:calls=1,"), "{statistics}");
+}
+
 fn questions() -> Vec<Cmd> {
     [&[][..], &["EF", "1000"], &["FILTER", ".chunk == 1"], &["K", "1", "MINSCORE", "0.5"], &["K", "200"]]
         .into_iter()
