@@ -19,20 +19,13 @@ const INDEX: Argument = Argument::key(c"index");
 const TOKEN_KEYS: Keys =
     Keys { at: 2, count: Count::Numkeys, access: Access::Read, notes: c"Each is checked again when it is read" };
 /// The settings of an index that is only asked.
-const ASKED_INDEX: Keys = Keys {
-    at: 1,
-    count: Count::One,
-    access: Access::Read,
-    notes: c"Reads vec:{index} and tokens:{index}:* too, as the calling user",
-};
+const ASKED_INDEX: Keys = Keys::first(Access::Read, c"Reads vec:{index} and tokens:{index}:* too, as the calling user");
 
 /// The settings of an index whose documents are changed.
-const WRITTEN_INDEX: Keys = Keys {
-    at: 1,
-    count: Count::One,
-    access: Access::Read,
-    notes: c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
-};
+const WRITTEN_INDEX: Keys = Keys::first(
+    Access::Read,
+    c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
+);
 
 const CACHE: Argument = Argument::key(c"cache");
 const SCOPE: Argument = Argument::text(c"scope").after(c"SCOPE").optional();
@@ -186,7 +179,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -4,
         tips: c"",
         categories: "write slow blocking",
-        keys: &[Keys { at: 1, count: Count::One, access: Access::Overwrite, notes: c"" }],
+        keys: &[Keys::first(Access::Overwrite, c"")],
         arguments: &[&[
             Argument::key(c"key"),
             MODEL,
@@ -309,7 +302,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -6,
         tips: c"",
         categories: "write slow",
-        keys: &[Keys { at: 1, count: Count::One, access: Access::ReadOrInsert, notes: c"" }],
+        keys: &[Keys::first(Access::ReadOrInsert, c"")],
         arguments: &[&[
             INDEX,
             Argument::text(c"embedding-model").after(c"EMBEDMODEL"),
@@ -336,12 +329,7 @@ pub const COMMANDS: &[Command] = &[
         arity: 2,
         tips: c"nondeterministic_output",
         categories: "read slow",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::Read,
-            notes: c"Reads vec:{index}, stats:{index} and paths:{index} too, as the calling user",
-        }],
+        keys: &[Keys::first(Access::Read, c"Reads vec:{index}, stats:{index} and paths:{index} too, as the calling user")],
         arguments: &[&[INDEX]],
     },
     Command {
@@ -352,12 +340,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -2,
         tips: c"",
         categories: "write slow",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::ReadUpdate,
-            notes: c"Writes all keys of the next generation, such as vec:{index}@2, as the calling user",
-        }],
+        keys: &[Keys::first(Access::ReadUpdate, c"Writes all keys of the next generation, such as vec:{index}@2, as the calling user")],
         arguments: &[&[
             INDEX,
             Argument::text(c"embedding-model").after(c"EMBEDMODEL").optional(),
@@ -372,12 +355,7 @@ pub const COMMANDS: &[Command] = &[
         arity: 2,
         tips: c"",
         categories: "write slow blocking",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::ReadRemove,
-            notes: c"Renames it to drop:{index}, and removes that and all other keys of the index, as the calling user",
-        }],
+        keys: &[Keys::first(Access::ReadRemove, c"Renames it to drop:{index}, and removes that and all other keys of the index, as the calling user")],
         arguments: &[&[INDEX]],
     },
     Command {
@@ -456,12 +434,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -3,
         tips: c"",
         categories: "read slow blocking",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::Read,
-            notes: c"Reads answer:{cache}:* and cache:{cache} too, as the calling user",
-        }],
+        keys: &[Keys::first(Access::Read, c"Reads answer:{cache}:* and cache:{cache} too, as the calling user")],
         arguments: &[&[
             CACHE,
             Argument::text(c"prompt"),
@@ -478,12 +451,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -4,
         tips: c"",
         categories: "write slow blocking",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::ReadOrInsert,
-            notes: c"Writes answer:{cache}:*, answers:{cache} and cache:{cache}* too, as the calling user",
-        }],
+        keys: &[Keys::first(Access::ReadOrInsert, c"Writes answer:{cache}:*, answers:{cache} and cache:{cache}* too, as the calling user")],
         arguments: &[&[
             CACHE,
             Argument::text(c"prompt"),
@@ -501,12 +469,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -2,
         tips: c"",
         categories: "write slow blocking",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::ReadRemove,
-            notes: c"Removes answer:{cache}:*, answers:{cache}, drop-answers:{cache} and cache:{cache}* too, as the calling user",
-        }],
+        keys: &[Keys::first(Access::ReadRemove, c"Removes answer:{cache}:*, answers:{cache}, drop-answers:{cache} and cache:{cache}* too, as the calling user")],
         arguments: &[&[CACHE, SCOPE]],
     },
     Command {
@@ -517,12 +480,7 @@ pub const COMMANDS: &[Command] = &[
         arity: 2,
         tips: c"nondeterministic_output",
         categories: "read slow",
-        keys: &[Keys {
-            at: 1,
-            count: Count::One,
-            access: Access::Read,
-            notes: c"Reads answer:{cache}:*, answers:{cache} and cache:{cache} too, as the calling user",
-        }],
+        keys: &[Keys::first(Access::Read, c"Reads answer:{cache}:*, answers:{cache} and cache:{cache} too, as the calling user")],
         arguments: &[&[CACHE]],
     },
     Command {

@@ -166,7 +166,7 @@ impl Scheduler {
 
     /// Has an admitted request that has not begun wait until the first `coming` tokens of its prompt have come from another
     /// worker: until [`Self::start`], or until this is set to 0.
-    pub fn expect(&mut self, slot: SlotId, tokens: usize) {
+    pub fn set_coming(&mut self, slot: SlotId, tokens: usize) {
         if let Some(Slot { state: State::Following { coming, .. }, .. }) = self.slots.get_mut(slot.0) {
             *coming = tokens;
         }

@@ -50,6 +50,14 @@ pub struct Keys {
     pub notes: &'static CStr,
 }
 
+impl Keys {
+    /// One key, the first argument.
+    #[must_use]
+    pub const fn first(access: Access, notes: &'static CStr) -> Self {
+        Self { at: 1, count: Count::One, access, notes }
+    }
+}
+
 /// How many keys stand at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {

@@ -26,7 +26,7 @@ impl<D: Decoder> Worker<D> {
             return None;
         };
         let loan = self.inbox.borrow(slot.index(), prompt, keep)?;
-        self.scheduler.expect(slot, loan.tokens);
+        self.scheduler.set_coming(slot, loan.tokens);
         Some(loan)
     }
 
@@ -76,7 +76,7 @@ impl<D: Decoder> Worker<D> {
     /// Has a request begin with what there is here.
     fn do_without(&mut self, slot: SlotId) {
         self.show_prompt(slot);
-        self.scheduler.expect(slot, 0);
+        self.scheduler.set_coming(slot, 0);
         if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
             running.loan = None;
         }

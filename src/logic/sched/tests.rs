@@ -379,7 +379,7 @@ fn a_request_that_expects_tokens_begins_with_them_and_those_after_it_follow() {
     let mut s = scheduler(2, 64);
     let first = s.admit(prompt(100)).unwrap();
     assert_eq!(s.following(first), Some((prompt(100).as_slice(), 0)));
-    s.expect(first, 90);
+    s.set_coming(first, 90);
     let second = s.admit(prompt(100)).unwrap();
     assert_eq!((s.next_start(), plan(&mut s).entries.len()), (None, 0));
     s.start(first, 90);
@@ -392,8 +392,8 @@ fn a_request_that_expects_tokens_begins_with_them_and_those_after_it_follow() {
 fn a_request_that_expected_tokens_in_vain_reads_them() {
     let mut s = scheduler(1, 64);
     let slot = s.admit(prompt(100)).unwrap();
-    s.expect(slot, 90);
-    s.expect(slot, 0);
+    s.set_coming(slot, 90);
+    s.set_coming(slot, 0);
     assert_eq!(s.next_start(), Some(Admission { slot, source: slot, keep: 0 }));
 }
 
@@ -401,7 +401,7 @@ fn a_request_that_expected_tokens_in_vain_reads_them() {
 fn a_slot_that_holds_tokens_is_found_before_one_that_reads_them() {
     let mut s = scheduler(3, 64);
     let expecting = s.admit(prompt(100)).unwrap();
-    s.expect(expecting, 99);
+    s.set_coming(expecting, 99);
     let follower = s.admit(prompt(100)).unwrap();
     assert_eq!(s.holder(&prompt(50)), None, "two workers would wait for each other");
     [expecting, follower].into_iter().for_each(|slot| s.forget(slot));

@@ -170,7 +170,7 @@ pub fn eight(bench: &Bench) -> Result<Section> {
                 cause: format!(
                     "Both sides compute the same with the same library: one worker with all CPUs, which is what llama-server is, \
                      reaches {:.2} of it. Two workers gain over it what two threads of one pass lose waiting for each other, \
-                     here a factor of {:.2}; more CPUs make that more.",
+                     here a factor of {:.2}. It takes more than two CPUs to gain more, which was not measured.",
                     medians[3] / medians[1].max(medians[2]),
                     medians[0] / medians[3]
                 ),

@@ -77,7 +77,7 @@ impl Machine {
             let request = Known { prompt, wants, next: None, cells, waited: Some(0) };
             let length = request.prompt.len();
             if self.can_copy && length.is_multiple_of(3) {
-                self.scheduler.expect(slot, length - 1);
+                self.scheduler.set_coming(slot, length - 1);
                 self.loans.insert(slot.index(), (length - 1, length % 10));
             }
             assert!(self.known.insert(slot.index(), request).is_none());
@@ -100,7 +100,7 @@ impl Machine {
                 request.waited = None;
                 self.scheduler.start(slot, tokens);
             } else {
-                self.scheduler.expect(slot, 0);
+                self.scheduler.set_coming(slot, 0);
             }
         }
     }
