@@ -27,7 +27,7 @@ struct Gathering {
 /// Gets the rows of `blocks`. `done` is called once, on any thread, or dropped with its client when a worker fails badly.
 /// The blocks share the place in the queue of the request that needs them.
 pub(super) fn gather(
-    served: &Served,
+    served: &Arc<Served>,
     blocks: Vec<Block>,
     cancelled: &Arc<AtomicBool>,
     permit: &Permit,

@@ -156,7 +156,7 @@ impl Splice {
 }
 
 /// A block of a prompt that is read behind the beginning of it, and behind nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Block {
     /// The beginning.
     pub before: Arc<[u32]>,

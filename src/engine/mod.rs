@@ -36,6 +36,7 @@
 //! lock).
 
 mod adapter;
+mod block_reads;
 mod budget;
 mod catalogue;
 mod chat_template;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::block_reads::BlockReads;
 use super::budget::{Budget, PassThreads, Share, Threads};
 use super::constraint::{Constraint, Constraints};
 use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
@@ -80,7 +81,8 @@ pub struct Served {
     workers: Workers,
     reservation: Reservation,
     constraints: Constraints,
-    rows: Arc<ModelRows>,
+    rows: ModelRows,
+    reads: Arc<BlockReads>,
     stop: Stop,
     metrics: Arc<Metrics>,
 }
@@ -163,7 +165,8 @@ impl Served {
             stop,
             reservation,
             constraints: Constraints::default(),
-            rows: Arc::new(host.rows.for_model()),
+            rows: host.rows.for_model(),
+            reads: Arc::default(),
             metrics: Arc::clone(host.metrics),
         })
     }
@@ -284,22 +287,40 @@ impl Served {
         self.rows.get(block, budget)
     }
 
-    /// Queues a block; its rows are kept. Its sink is always answered, also when the model is being unloaded.
-    pub fn read_block(&self, job: ReadJob) {
+    /// Queues a block, unless it is being read already; its rows are kept. Its sink is always answered, also when the model
+    /// is being unloaded.
+    pub fn read_block(self: &Arc<Self>, job: ReadJob) {
+        let Some((job, reading)) = self.reads.begin(job) else { return };
         let ReadJob { block, ticket, permit, budget, done } = job;
-        let kept = Arc::clone(&self.rows);
+        let finish = {
+            let served = Arc::clone(self);
+            move |rows: Result<Arc<KvRows>, EngineError>| {
+                for other in reading.end() {
+                    match &rows {
+                        // Only the one who read it has left.
+                        Err(EngineError::Cancelled(_)) => served.read_block(other),
+                        rows => (other.done)(rows.clone()),
+                    }
+                }
+                done(rows);
+            }
+        };
+        if let Some(rows) = self.kept_rows(&block, budget) {
+            // Read since the caller looked.
+            return finish(Ok(rows));
+        }
+        let (served, before) = (Arc::clone(self), block.before.len());
         let prompt = [&block.before[..], &block.tokens].concat();
-        let cut = Some(block.before.len());
         let done = Box::new(move |result: Result<Generation, EngineError>| {
             let none = || EngineError::Internal("a block has no rows".to_owned());
             let rows = result.and_then(|generation| generation.rows.ok_or_else(none));
             if let Ok(rows) = &rows {
-                kept.put(&block, rows, budget);
+                served.rows.put(&block, rows, budget);
             }
-            done(rows);
+            finish(rows);
         });
         let options = GenerateOptions { max_tokens: 0, ..GenerateOptions::default() };
-        let (constraint, splices, arrived) = (None, Vec::new(), Instant::now());
+        let (constraint, splices, cut, arrived) = (None, Vec::new(), Some(before), Instant::now());
         let ready = arrived;
         self.submit(GenerateJob { prompt, options, constraint, splices, cut, ticket, arrived, ready, permit, done });
     }

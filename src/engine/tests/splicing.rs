@@ -23,20 +23,27 @@ fn prompt(blocks: &[u32]) -> Vec<u32> {
     beginning().into_iter().chain(blocks).chain(QUESTION).collect()
 }
 
-fn rows_of(served: &Served, before: &[u32], tokens: Vec<u32>) -> Arc<KvRows> {
+type Rows = Result<Arc<KvRows>, EngineError>;
+
+fn begin_reading(served: &Arc<Served>, before: &[u32], tokens: Vec<u32>, ticket: Ticket) -> Receiver<Rows> {
     let (done, rows) = channel();
     served.read_block(ReadJob {
         block: Block { before: before.into(), tokens },
-        ticket: Ticket::default(),
+        ticket,
         permit: served.permit(100).unwrap(),
         budget: u64::MAX,
         done: Box::new(move |result| done.send(result).unwrap()),
     });
+    rows
+}
+
+fn rows_of(served: &Arc<Served>, before: &[u32], tokens: Vec<u32>) -> Arc<KvRows> {
+    let rows = begin_reading(served, before, tokens, Ticket::default());
     rows.recv_timeout(PATIENCE).unwrap().unwrap()
 }
 
 /// The prompt with these blocks as splices, of which the first `reread` tokens of all but the first are read.
-fn splices(served: &Served, blocks: &[u32], reread: usize) -> Vec<Splice> {
+fn splices(served: &Arc<Served>, blocks: &[u32], reread: usize) -> Vec<Splice> {
     let before = beginning();
     let rows = blocks.iter().map(|&number| rows_of(served, &before, block(number))).collect();
     Splice::of_blocks(Some(rows_of(served, &[], before.clone())), rows, reread)
@@ -195,6 +202,29 @@ fn a_quantised_cache_is_refused_with_the_reason() {
     let error = served.check_splicing().unwrap_err();
     assert!(error.to_string().contains("KVTYPE"), "{error}");
     assert!(one_worker(&Engine::new(ENGINE)).check_splicing().is_ok());
+}
+
+#[test]
+fn a_block_that_is_wanted_twice_at_once_is_read_once() {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    let wanted = [(); 4].map(|()| begin_reading(&served, &beginning(), block(1), Ticket::default()));
+    let rows = wanted.map(|rows| rows.recv_timeout(PATIENCE).unwrap().unwrap());
+    assert!(rows.iter().all(|same| Arc::ptr_eq(same, &rows[0])));
+}
+
+#[test]
+fn who_waits_for_a_reader_that_leaves_reads_the_block() {
+    let engine = Engine::new(ENGINE);
+    let served = one_worker(&engine);
+    let busy = [1, 2].map(|first| generate(&served, (first..200).collect(), greedy(max_tokens(40))));
+    let leaves = Ticket::default();
+    let [left, other] =
+        [leaves.clone(), Ticket::default()].map(|ticket| begin_reading(&served, &[], beginning(), ticket));
+    leaves.cancelled.store(true, Ordering::Release);
+    assert_eq!(left.recv_timeout(PATIENCE).unwrap().unwrap_err().code(), "CANCELLED");
+    assert_eq!(other.recv_timeout(PATIENCE).unwrap().unwrap().tokens(), beginning().len());
+    busy.iter().for_each(|busy| drop(answer(busy)));
 }
 
 #[test]
