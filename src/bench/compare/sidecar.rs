@@ -97,7 +97,7 @@ impl Librarian for Sidecar {
         }
         let texts: Vec<String> = get.query(&mut self.redis)?;
         let lookup = start.elapsed() - embedding;
-        let prompt = prompt(&texts, question);
+        let prompt = prompt(&sources, &texts, question);
         let answer = self.generator.answer(&prompt, 1)?;
         Ok(Asked {
             wall: start.elapsed(),
@@ -111,9 +111,11 @@ impl Librarian for Sidecar {
     }
 }
 
-/// The prompt in the chat format of SmolLM2 and Qwen.
-fn prompt(texts: &[String], question: &str) -> String {
-    let texts = texts.join("\n\n");
+/// The prompt that INFER.RAG makes of documents of one line, in the chat format of SmolLM2 and Qwen.
+fn prompt(paths: &[String], texts: &[String], question: &str) -> String {
+    let passages: Vec<String> =
+        paths.iter().zip(texts).map(|(path, text)| format!("{path} lines 1-1\n{text}")).collect();
+    let texts = passages.join("\n\n");
     format!(
         "<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{texts}\n\nQuestion: {question}<|im_end|>\n\
          <|im_start|>assistant\n"
@@ -171,7 +173,8 @@ impl Librarian for Module {
             lookup: fields.micros("search_us")? + fields.micros("copy_us")?,
             model: answer.prefill + answer.decode,
             prompt: answer.prompt,
-            cached: answer.cached,
+            // Only an index with KV CHUNK tells of such.
+            cached: answer.cached + fields.number("spliced_tokens").unwrap_or(0),
             sources: paths(fields.value("sources")?)?,
         })
     }
@@ -207,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_has_the_texts_and_then_the_question() {
-        let prompt = prompt(&["one".into(), "two".into()], "why?");
-        assert!(prompt.contains("user\none\n\ntwo\n\nQuestion: why?<|im_end|>"));
+    fn a_prompt_has_the_texts_below_their_names_and_then_the_question() {
+        let prompt = prompt(&["a".into(), "b".into()], &["one".into(), "two".into()], "why?");
+        assert!(prompt.contains("user\na lines 1-1\none\n\nb lines 1-1\ntwo\n\nQuestion: why?<|im_end|>"));
     }
 }
