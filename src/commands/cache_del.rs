@@ -27,7 +27,7 @@ const COMMAND: &str = "INFER.CACHEDEL";
 const STEP: &[u8] = b"15";
 
 /// The whole of a cache that is being removed.
-struct Whole {
+pub(super) struct Whole {
     keys: CacheKeys,
     /// Whether its ids are those in the renamed list; before, there may be those of an earlier attempt.
     renamed: bool,
@@ -55,9 +55,9 @@ pub fn cache_del(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), CacheKeys::new(request.cache));
     // Nothing of something else is removed.
     read_settings(&keyspace, &keys)?;
-    keyspace.check_write("UNLINK", &[&keys.answer(b"x")])?;
     let caller = Caller::of(ctx, COMMAND);
     if let Some(scope) = request.scope {
+        keyspace.check_write("UNLINK", &[&keys.answer(b"x")])?;
         check_tidying(&keyspace, &keys)?;
         let part = Part { keys, scope: scope.to_owned(), cursor: None, found: Vec::new(), removed: 0 };
         let pending = block(ctx, COMMAND)?;
@@ -67,26 +67,40 @@ pub fn cache_del(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         });
         return Ok(Outcome::Pending);
     }
-    let at_once = [keys.settings(), &keys.vectors(), &keys.new_vectors()];
-    keyspace.check_write("UNLINK", &at_once)?;
+    check_removing(&keyspace, &keys)?;
+    let whole = Whole::begin(&keyspace, keys)?;
+    let pending = block(ctx, COMMAND)?;
+    whole.remove(caller, |removed| pending.finish(removed.map(Value::Int)));
+    Ok(Outcome::Pending)
+}
+
+/// Whether the caller may remove the whole cache, and there is nothing in the way; changes nothing.
+pub(super) fn check_removing(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Result<(), Failure> {
+    keyspace.check_write("UNLINK", &[keys.settings(), &keys.vectors(), &keys.new_vectors(), &keys.answer(b"x")])?;
+    keyspace.check_read("EXISTS", &[&keys.ids()])?;
+    keyspace.check_read("ZRANGE", &[&keys.dropped_ids(), b"0", b"0"])?;
     keyspace.check_write("RENAME", &[&keys.ids(), &keys.dropped_ids()])?;
     keyspace.check_write("ZREM", &[&keys.dropped_ids(), b"x"])?;
     // Both lists of the right type?
     keyspace.read("ZCARD", &[&keys.ids()])?;
-    keyspace.read("ZCARD", &[&keys.dropped_ids()])?;
-    keyspace.write("UNLINK", &[keys.settings()])?;
-    vset::remove(&keyspace, &keys.vectors())?;
-    vset::remove(&keyspace, &keys.new_vectors())?;
-    let whole = Whole { keys, renamed: false, removed: 0 };
-    let pending = block(ctx, COMMAND)?;
-    let step = |whole: &mut Whole, keyspace: &Keyspace<'_>| whole.step(&keyspace.above_maxmemory());
-    keyspace_thread::run_in_slices(caller, whole, step, |whole, ended| {
-        pending.finish(ended.map(|()| Value::Int(whole.removed)));
-    });
-    Ok(Outcome::Pending)
+    keyspace.read("ZCARD", &[&keys.dropped_ids()]).map(drop)
 }
 
 impl Whole {
+    /// Removes what leads to the entries, so that none is found from here on.
+    pub(super) fn begin(keyspace: &Keyspace<'_>, keys: CacheKeys) -> Result<Self, Failure> {
+        keyspace.write("UNLINK", &[keys.settings()])?;
+        vset::remove(keyspace, &keys.vectors())?;
+        vset::remove(keyspace, &keys.new_vectors())?;
+        Ok(Self { keys, renamed: false, removed: 0 })
+    }
+
+    /// Removes the entries. `done` gets the number of those that had not expired, with the lock held.
+    pub(super) fn remove(self, caller: Caller, done: impl FnOnce(Result<i64, Failure>) + Send + 'static) {
+        let step = |whole: &mut Self, keyspace: &Keyspace<'_>| whole.step(&keyspace.above_maxmemory());
+        keyspace_thread::run_in_slices(caller, self, step, |whole, ended| done(ended.map(|()| whole.removed)));
+    }
+
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
         let dropped = self.keys.dropped_ids();
         let ids = strings(keyspace.read("ZRANGE", &[&dropped, b"0", STEP])?);

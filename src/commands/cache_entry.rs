@@ -5,10 +5,9 @@
 //! by those who read, and [`tidy`] hides it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::retrieval::read_hash;
-use super::runtime::engine;
+use super::runtime::{engine, since_1970};
 use crate::engine::{Purpose, Served};
 use crate::logic::args::DEFAULT_MODEL;
 use crate::logic::cache::{CacheKeys, CacheSettings, Entry};
@@ -30,7 +29,10 @@ pub(super) fn read_settings(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Result
         return Ok(None);
     }
     let not_a_cache = || {
-        Failure::new("NOCACHE", format!("key {} is a hash but not a cache; use another name", shown(keys.settings())))
+        Failure::new(
+            "NOCACHE",
+            format!("key {} is a hash but not a cache; rename it, or use another name", shown(keys.settings())),
+        )
     };
     CacheSettings::from_fields(&fields).map(Some).ok_or_else(not_a_cache)
 }
@@ -87,10 +89,6 @@ pub(super) fn read_entry(keyspace: &Keyspace<'_>, keys: &CacheKeys, id: &[u8]) -
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
     u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Whether the caller may [`tidy`] and [`forget`]; changes nothing.

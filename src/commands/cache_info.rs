@@ -21,8 +21,7 @@ pub fn cache_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (keyspace, keys) = (Keyspace::of(ctx), CacheKeys::new(request.cache));
     let no_cache = || Failure::new("NOCACHE", format!("no cache {}; INFER.CACHESET makes one", shown(keys.settings())));
     let settings = read_settings(&keyspace, &keys)?.ok_or_else(no_cache)?;
-    let now = format!("({}", now_ms());
-    let entries = number(&keyspace.read("ZCOUNT", &[&keys.ids(), now.as_bytes(), b"+inf"])?);
+    let entries = entries(&keyspace, &keys)?;
     let vectors = vset::size(&keyspace, &keys.vectors())?;
     Ok(Outcome::Reply(Value::Map(vec![
         ("entries", entries.into()),
@@ -33,6 +32,12 @@ pub fn cache_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ("embed_model", settings.embed_model.into()),
         ("dim", settings.dim.into()),
     ])))
+}
+
+/// Entries that have not expired.
+pub(super) fn entries(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Result<i64, Failure> {
+    let now = format!("({}", now_ms());
+    Ok(number(&keyspace.read("ZCOUNT", &[&keys.ids(), now.as_bytes(), b"+inf"])?))
 }
 
 /// Memory of all entries, as that of some of them tells.

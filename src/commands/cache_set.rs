@@ -23,17 +23,29 @@ use crate::redis_api::vset;
 const COMMAND: &str = "INFER.CACHESET";
 
 /// An answer on its way into a cache.
-struct Setting {
-    caller: Caller,
-    ticket: Ticket,
-    keys: CacheKeys,
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub caller: Caller,
+    pub ticket: Ticket,
+    pub keys: CacheKeys,
     /// Those the prompt is embedded for.
-    settings: CacheSettings,
-    id: String,
-    prompt: String,
-    scope: Vec<u8>,
-    answer: Vec<u8>,
-    ttl: Option<u32>,
+    pub settings: CacheSettings,
+    pub prompt: String,
+    pub scope: Vec<u8>,
+    pub answer: Vec<u8>,
+    /// In seconds; `None` for ever.
+    pub ttl: Option<u32>,
+    /// What to do with a cache that has vectors of another model.
+    pub others: Others,
+}
+
+/// What to do with a cache that has vectors of another model than the prompt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// It was made anew while the prompt was embedded: nothing is written.
+    Refuse,
+    /// None of its entries can be found any more: it is made anew.
+    Replace,
 }
 
 /* INFER.CACHESET cache prompt answer [EMBEDMODEL m] [TTL s] [SCOPE s] */
@@ -53,11 +65,11 @@ pub fn cache_set(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ticket: ticket.clone(),
         keys,
         settings: settings.unwrap_or_else(|| settings_with(&served)),
-        id: entry_id(request.scope, request.prompt),
         prompt: request.prompt.to_owned(),
         scope: request.scope.to_owned(),
         answer: request.answer.to_owned(),
         ttl: request.ttl,
+        others: Others::Refuse,
     };
     let embedding = Embedding { served, permit, ticket };
     engine()?.run(move || {
@@ -75,25 +87,29 @@ pub fn cache_set(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 
 impl Setting {
     /// Writes all of it in this lock scope. What can be refused is refused before anything is written.
-    fn write(&self, keyspace: &Keyspace<'_>, vector: &[f32]) -> Result<(), Failure> {
+    pub(super) fn write(&self, keyspace: &Keyspace<'_>, vector: &[f32]) -> Result<(), Failure> {
         // The client was answered by whoever cancelled it.
         if self.ticket.is_cancelled() {
             return Err(EngineError::Cancelled("nobody waits for it any more").into());
         }
         let existing = read_settings(keyspace, &self.keys)?;
-        if existing.as_ref().is_some_and(|now| !now.has_vectors_of(&self.settings)) {
+        let has_others = existing.as_ref().is_some_and(|now| !now.has_vectors_of(&self.settings));
+        if has_others && self.others == Others::Refuse {
             return Err(Failure::err(format!(
                 "cache {} was changed while the command ran; send it again",
                 shown(self.keys.settings())
             )));
         }
+        let existing = existing.filter(|_| !has_others);
         let is_new = existing.is_none();
         let settings = existing.unwrap_or_else(|| CacheSettings { epoch: new_epoch(), ..self.settings.clone() });
-        self.check(keyspace)?;
+        let id = entry_id(&self.scope, &self.prompt);
+        self.check(keyspace, &id)?;
         if is_new {
             self.remove_old_vectors(keyspace)?;
+            vset::remove(keyspace, &self.keys.new_vectors())?;
         }
-        let (id, key) = (self.id.as_bytes(), self.keys.answer(self.id.as_bytes()));
+        let (id, key) = (id.as_bytes(), self.keys.answer(id.as_bytes()));
         let sets = if cache_rebuild::is_running(self.caller.db, &self.keys) {
             vec![self.keys.vectors(), self.keys.new_vectors()]
         } else {
@@ -141,27 +157,21 @@ impl Setting {
     }
 
     /// Whether the caller may write, and there is nothing in the way.
-    fn check(&self, keyspace: &Keyspace<'_>) -> Result<(), Failure> {
-        let (key, vectors) = (self.keys.answer(self.id.as_bytes()), self.keys.vectors());
-        keyspace.check_write("HSET", &[self.keys.settings(), b"", b""])?;
-        keyspace.check_write("HSET", &[&key, b"", b""])?;
-        keyspace.check_write("PEXPIREAT", &[&key, b"1"])?;
-        keyspace.check_write("PERSIST", &[&key])?;
-        vset::check_staging(keyspace, &vectors)?;
-        check_tidying(keyspace, &self.keys)?;
-        cache_rebuild::check_rights(keyspace, &self.keys)?;
+    fn check(&self, keyspace: &Keyspace<'_>, id: &str) -> Result<(), Failure> {
+        check_rights(keyspace, &self.keys, id.as_bytes())?;
         // All of the right type?
-        keyspace.read("ZSCORE", &[&self.keys.ids(), self.id.as_bytes()])?;
-        vset::attributes(keyspace, &vectors, b"")?;
-        let entry = read_entry(keyspace, &self.keys, self.id.as_bytes())?;
+        keyspace.read("ZSCORE", &[&self.keys.ids(), id.as_bytes()])?;
+        vset::attributes(keyspace, &self.keys.vectors(), b"")?;
+        let entry = read_entry(keyspace, &self.keys, id.as_bytes())?;
         if entry.is_some_and(|entry| !entry.is_of(&self.scope, &self.prompt)) {
+            let key = self.keys.answer(id.as_bytes());
             return Err(Failure::err(format!("key {} holds another prompt; delete it", shown(&key))));
         }
         Ok(())
     }
 
-    /// Removes the vectors of an earlier cache whose settings were evicted or deleted by hand: nobody knows of which model
-    /// they are.
+    /// Removes the vectors of an earlier cache: they are of another model, or nobody knows of which one, because the settings were
+    /// evicted or deleted by hand.
     fn remove_old_vectors(&self, keyspace: &Keyspace<'_>) -> Result<(), Failure> {
         let vectors = self.keys.vectors();
         match keyspace.read("VRANDMEMBER", &[&vectors])? {
@@ -170,4 +180,17 @@ impl Setting {
             _ => Err(Failure::err(format!("key {} is not of a cache; rename it, or the cache", shown(&vectors)))),
         }
     }
+}
+
+/// Whether the caller may write the entry with this id; changes nothing.
+pub(super) fn check_rights(keyspace: &Keyspace<'_>, keys: &CacheKeys, id: &[u8]) -> Result<(), Failure> {
+    let key = keys.answer(id);
+    keyspace.check_write("HSET", &[keys.settings(), b"", b""])?;
+    keyspace.check_write("HSET", &[&key, b"", b""])?;
+    keyspace.check_write("PEXPIREAT", &[&key, b"1"])?;
+    keyspace.check_write("PERSIST", &[&key])?;
+    keyspace.check_read("ZSCORE", &[&keys.ids(), id])?;
+    vset::check_staging(keyspace, &keys.vectors())?;
+    check_tidying(keyspace, keys)?;
+    cache_rebuild::check_rights(keyspace, keys)
 }

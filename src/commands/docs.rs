@@ -21,6 +21,13 @@ const TOKEN_KEYS: Keys =
 /// The settings of an index that is only asked.
 const ASKED_INDEX: Keys = Keys::first(Access::Read, c"Reads vec:{index} and tokens:{index}:* too, as the calling user");
 
+/// The same, with answers that are kept.
+const CACHED_INDEX: Keys = Keys::first(
+    Access::Read,
+    c"Reads vec:{index}, tokens:{index}:* and stats:{index} too, and with CACHE writes cache-settings:{index}, answer:{index}:*, \
+    answers:{index} and cache:{index}*, as the calling user",
+);
+
 /// The settings of an index whose documents are changed.
 const WRITTEN_INDEX: Keys = Keys::first(
     Access::Read,
@@ -411,7 +418,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -3,
         tips: c"nondeterministic_output",
         categories: "read slow blocking",
-        keys: &[ASKED_INDEX],
+        keys: &[CACHED_INDEX],
         arguments: &[
             &[INDEX, Argument::text(c"query")],
             SELECTION,
@@ -420,6 +427,9 @@ pub const COMMANDS: &[Command] = &[
                     .after(c"BUDGET")
                     .optional(),
                 Argument::text(c"system").after(c"SYSTEM").optional(),
+                Argument::double(c"threshold").after(c"CACHE").optional(),
+                Argument::integer(c"seconds").after(c"CACHETTL").optional(),
+                SCOPE,
                 Argument::word(c"with-sources", c"WITHSOURCES").optional(),
                 Argument::word(c"with-prompt", c"WITHPROMPT").optional(),
             ],

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::retrieval::read_hash;
+use super::runtime::since_1970;
 use crate::logic::keys::DataKeys;
 use crate::logic::limits;
 use crate::logic::version::Version;
@@ -19,6 +20,8 @@ const HASH: &str = "hash";
 const ATTRS: &str = "attrs";
 /// Counter that grows with every change of a document.
 const EPOCH: &str = "epoch";
+/// When that was, in nanoseconds since 1970.
+const CHANGED: &str = "changed";
 
 /// The hash of a document, `doc:{docs}:PATH`. All is empty when there is no such key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,16 +89,26 @@ pub(super) struct Stats {
     pub chunks: u64,
     pub tokens: u64,
     pub epoch: u64,
+    /// 0 where there is none: nothing was ever written, or not by this version, or the counters were evicted.
+    pub changed: u64,
 }
 
 impl Stats {
     pub(super) fn read(keyspace: &Keyspace<'_>, keys: &DataKeys) -> Result<Self, Failure> {
         let fields = Fields::read(keyspace, &keys.stats())?;
-        Ok(Self { chunks: fields.number(CHUNKS), tokens: fields.number(TOKENS), epoch: fields.number(EPOCH) })
+        Ok(Self {
+            chunks: fields.number(CHUNKS),
+            tokens: fields.number(TOKENS),
+            epoch: fields.number(EPOCH),
+            changed: fields.number(CHANGED),
+        })
     }
 
     pub(super) fn write(self, keyspace: &Keyspace<'_>, keys: &DataKeys) -> Result<(), Failure> {
-        let fields = [(CHUNKS, self.chunks), (TOKENS, self.tokens), (EPOCH, self.epoch)];
+        let now = u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX);
+        // Later than the last one, whatever the clock says.
+        let changed = now.max(self.changed.saturating_add(1));
+        let fields = [(CHUNKS, self.chunks), (TOKENS, self.tokens), (EPOCH, self.epoch), (CHANGED, changed)];
         set(keyspace, &keys.stats(), &fields.map(|(name, number)| (name.to_owned(), number.to_string())))
     }
 
@@ -107,7 +120,14 @@ impl Stats {
             chunks: count(self.chunks, chunks_before, chunks),
             tokens: count(self.tokens, tokens_before, tokens),
             epoch: self.epoch.saturating_add(1),
+            changed: self.changed,
         }
+    }
+
+    /// Another one with each change of a document, also where counters that were lost count anew; without a space. `None` where
+    /// that cannot be told.
+    pub(super) fn version(&self) -> Option<String> {
+        (self.changed > 0).then(|| format!("{}.{}", self.epoch, self.changed))
     }
 }
 

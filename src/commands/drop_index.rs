@@ -6,11 +6,13 @@
 
 use redis_module::Context;
 
+use super::cache_del::{Whole, check_removing};
 use super::clearing::{check_rights, clear, is_anything_left};
 use super::document::documents;
 use super::index_work;
 use super::retrieval::{no_index, read_settings, settings_at};
 use super::waiting::block;
+use crate::logic::cache::CacheKeys;
 use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
 use crate::logic::options::IndexName;
 use crate::redis_api::blocking::refuse_blocking;
@@ -46,6 +48,8 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         check_rights(&keyspace, keys)?;
     }
     keyspace.check_write("UNLINK", &[&note])?;
+    let cache = CacheKeys::of_index(request.index);
+    check_removing(&keyspace, &cache)?;
     let caller = Caller::of(ctx, COMMAND);
     let mut count = None;
     if settings.is_some() {
@@ -61,18 +65,22 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         }
     }
     index_work::forget_reindex(caller.db, request.index);
+    let cache = Whole::begin(&keyspace, cache)?;
     let pending = block(ctx, COMMAND)?;
-    clear(caller.clone(), keys, generations, move |cleared| {
-        // Of what an earlier attempt left, those that are removed now are told.
-        let documents = match cleared {
-            Ok(cleared) => count.unwrap_or(cleared),
-            Err(failure) => return pending.finish(Err(failure)),
-        };
-        // In a scope of its own: the last one may have removed many vectors at once.
-        keyspace_thread::run(caller, move |keyspace| {
-            let removed = keyspace.and_then(|keyspace| keyspace.write("UNLINK", &[&note]));
-            pending.finish(removed.map(|_| Value::from(documents)));
-        });
+    cache.remove(caller.clone(), move |removed| match removed {
+        Ok(_) => clear(caller.clone(), keys, generations, move |cleared| {
+            // Of what an earlier attempt left, those that are removed now are told.
+            let documents = match cleared {
+                Ok(cleared) => count.unwrap_or(cleared),
+                Err(failure) => return pending.finish(Err(failure)),
+            };
+            // In a scope of its own: the last one may have removed many vectors at once.
+            keyspace_thread::run(caller, move |keyspace| {
+                let removed = keyspace.and_then(|keyspace| keyspace.write("UNLINK", &[&note]));
+                pending.finish(removed.map(|_| Value::from(documents)));
+            });
+        }),
+        Err(failure) => pending.finish(Err(failure)),
     });
     Ok(Outcome::Pending)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::retrieval::require_same_models;
 use super::second_look::SecondLook;
 use super::waiting::Embedding;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Ticket};
 use crate::logic::attributes::ChunkAttributes;
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
@@ -38,6 +38,14 @@ pub(super) struct Question {
     pub second_look: Option<SecondLook>,
 }
 
+/// The vector of a question.
+#[derive(Debug, Clone)]
+pub(super) struct Embedded {
+    pub vector: Vec<f32>,
+    /// From the command's arrival until it was there.
+    pub after: Duration,
+}
+
 /// What a question finds.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -60,20 +68,42 @@ pub(super) struct Findings {
 impl Question {
     /// Embeds the question and searches with its vector. `done` is called once, perhaps with Redis' lock held: it may only
     /// hand on what was found.
-    pub(super) fn find(mut self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
-        let (text, question, ticket) = (self.text.clone(), self.text.clone(), embedding.ticket.clone());
-        let second_look = self.second_look.take();
-        embedding.run(&[&text], move |vectors| match one_vector("query", vectors) {
-            Ok(vector) => {
-                let embedded = self.arrived.elapsed();
-                self.search(vector, Effort::Near, move |findings| {
-                    match (findings.map(|findings| Findings { embedded, ..findings }), second_look) {
-                        (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),
-                        (findings, _) => done(findings),
-                    }
-                });
-            }
+    pub(super) fn find(self, embedding: Embedding, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
+        let ticket = embedding.ticket.clone();
+        self.embed(embedding, move |question, embedded| match embedded {
+            Ok(embedded) => question.find_near(embedded, ticket, done),
             Err(failure) => done(Err(failure)),
+        });
+    }
+
+    /// Makes the vector of the question. `done` is called once.
+    pub(super) fn embed(
+        self,
+        embedding: Embedding,
+        done: impl FnOnce(Self, Result<Embedded, Failure>) + Send + 'static,
+    ) {
+        let text = self.text.clone();
+        embedding.run(&[&text], move |vectors| {
+            let embedded =
+                one_vector("query", vectors).map(|vector| Embedded { vector, after: self.arrived.elapsed() });
+            done(self, embedded);
+        });
+    }
+
+    /// Searches with the vector of the question. `done` as in [`Question::find`].
+    pub(super) fn find_near(
+        mut self,
+        embedded: Embedded,
+        ticket: Ticket,
+        done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
+    ) {
+        let (question, second_look) = (self.text.clone(), self.second_look.take());
+        let Embedded { vector, after } = embedded;
+        self.search(vector, Effort::Near, move |findings| {
+            match (findings.map(|findings| Findings { embedded: after, ..findings }), second_look) {
+                (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),
+                (findings, _) => done(findings),
+            }
         });
     }
 

@@ -2,10 +2,12 @@
 
 use redis_module::Context;
 
+use super::cache_info;
 use super::chunk_rows;
 use super::document::{Stats, documents};
 use super::index_work;
 use super::retrieval::require_settings;
+use crate::logic::cache::CacheKeys;
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::IndexName;
 use crate::redis_api::caller::Caller;
@@ -48,6 +50,7 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ("kv_pending", chunk_rows::waiting(db, request.index).into()),
         ("generation", settings.generation.into()),
         ("epoch", stats.epoch.into()),
+        ("answers", cache_info::entries(&keyspace, &CacheKeys::of_index(request.index))?.into()),
         ("pending", index_work::ingests(db, request.index).into()),
         ("reindex", index_work::reindex(db, request.index).map_or(Value::Null, reindex)),
     ])))

@@ -2,10 +2,11 @@
 
 use super::chunk_prompt::{self, Blocks, Frame};
 use crate::engine::{EngineError, Served};
+use crate::logic::kept_answer::Source;
 use crate::logic::options::{Budget, Kv};
 use crate::logic::passages::{Found, Passage, Passages, Vocabulary, label};
 use crate::logic::prompt::{ContextPassage, rag_messages};
-use crate::redis_api::reply::{Failure, Value};
+use crate::redis_api::reply::Failure;
 
 /// What is asked, and how much room the chunks have.
 #[derive(Debug)]
@@ -163,32 +164,23 @@ fn no_room(what: &str, room: usize, least: usize) -> Failure {
 
 impl RagPrompt {
     /// What `WITHSOURCES` tells: the passages of the prompt, then the chunks that were left out; best first.
-    pub(super) fn sources(&self, found: &[Found]) -> Vec<Value> {
+    pub(super) fn sources(&self, found: &[Found]) -> Vec<Source> {
         let used = self.passages.iter().filter_map(|passage| {
             let best = found.get(*passage.chunks.iter().min()?)?;
             let chunks = passage.chunks.iter().filter_map(|&place| found.get(place));
-            let chunks = chunks.map(|chunk| Value::from(chunk.attributes.chunk)).collect();
+            let chunks = chunks.map(|chunk| chunk.attributes.chunk).collect();
             Some(source(best, chunks, passage.lines, passage.tokens, true))
         });
         let left_out = self.left_out.iter().filter_map(|&LeftOut { place, tokens }| {
             let chunk = found.get(place)?;
-            let attributes = &chunk.attributes;
-            Some(source(chunk, vec![Value::from(attributes.chunk)], chunk.lines(), tokens, false))
+            Some(source(chunk, vec![chunk.attributes.chunk], chunk.lines(), tokens, false))
         });
         used.chain(left_out).collect()
     }
 }
 
 /// `best` is the best chunk of the source.
-fn source(best: &Found, chunks: Vec<Value>, (first, last): (u32, u32), tokens: usize, used: bool) -> Value {
-    let mut fields = vec![
-        ("id", Value::from(best.id.as_str())),
-        ("path", Value::from(best.attributes.path.as_str())),
-        ("chunks", Value::Array(chunks)),
-        ("lines", Value::Array(vec![Value::from(first), Value::from(last)])),
-        ("score", Value::Double(best.score)),
-    ];
-    fields.extend(best.rerank_score.map(|score| ("rerank_score", Value::Double(score.into()))));
-    fields.extend([("tokens", Value::from(tokens)), ("used", Value::from(u32::from(used)))]);
-    Value::Map(fields)
+fn source(best: &Found, chunks: Vec<u32>, lines: (u32, u32), tokens: usize, used: bool) -> Source {
+    let (id, path) = (best.id.clone(), best.attributes.path.clone());
+    Source { id, path, chunks, lines, score: best.score, rerank_score: best.rerank_score, tokens, used }
 }

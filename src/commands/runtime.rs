@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::{
     Engine, EngineError, EngineSettings, Manners, Metrics, available_cpus, missing_instructions, system_info,
@@ -121,4 +121,9 @@ pub(super) fn kv_budget() -> u64 {
 /// Requests that may wait for one model.
 pub(super) fn queue_limit() -> usize {
     config::snapshot().queue_limit
+}
+
+/// The time of day.
+pub(super) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

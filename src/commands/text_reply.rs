@@ -37,29 +37,35 @@ impl Detail {
 
     /// The reply with `generation`, `None` when there was nothing to answer from. Which fields it has depends on the
     /// options alone.
-    pub(super) fn reply(self, generation: Option<Generation>, served: &Served, more: More) -> Value {
-        let text = |generation: Option<Generation>| generation.map_or(Value::Null, |it| Value::from(it.text));
+    pub(super) fn reply(self, mut generation: Option<Generation>, served: &Served, more: More) -> Value {
+        let finish_reason = generation.as_ref().map_or(NO_SOURCES, |it| it.finish_reason.name());
+        let text = generation.as_mut().map_or(Value::Null, |it| Value::from(std::mem::take(&mut it.text)));
+        self.map(text, finish_reason, generation.as_ref(), served, more)
+    }
+
+    /// The reply with a text that was generated before, with the same fields.
+    pub(super) fn reply_again(self, text: String, finish_reason: &str, served: &Served, more: More) -> Value {
+        self.map(text.into(), finish_reason, None, served, more)
+    }
+
+    fn map(self, text: Value, finish_reason: &str, told: Option<&Generation>, served: &Served, more: More) -> Value {
         if more.fields.is_empty() && !self.tokens && !self.logprobs && !self.stats {
-            return text(generation);
+            return text;
         }
-        let told = generation.as_ref();
-        let finish_reason = told.map_or(NO_SOURCES, |it| it.finish_reason.name());
-        let mut details = vec![("finish_reason", Value::from(finish_reason))];
-        details.extend(more.fields);
+        let mut fields = vec![("text", text), ("finish_reason", Value::from(finish_reason))];
+        fields.extend(more.fields);
         if self.tokens {
             let tokens = told.map_or_else(Vec::new, |it| it.tokens.iter().copied().map(Value::from).collect());
-            details.push(("tokens", Value::Array(tokens)));
+            fields.push(("tokens", Value::Array(tokens)));
         }
         if self.logprobs {
             let all = told.map_or_else(Vec::new, |it| it.logprobs.iter().map(logprobs).collect());
-            details.push(("logprobs", Value::Array(all)));
+            fields.push(("logprobs", Value::Array(all)));
         }
         if self.stats {
-            details.extend(stats(told, served));
-            details.extend(more.stats);
+            fields.extend(stats(told, served));
+            fields.extend(more.stats);
         }
-        let mut fields = vec![("text", text(generation))];
-        fields.append(&mut details);
         Value::Map(fields)
     }
 }

@@ -43,6 +43,18 @@ pub(super) fn answer_from_desk(
     engine()?.run(move || pending.finish(work()))
 }
 
+/// What follows a generation: the reply, or a step before it.
+pub(super) trait Ending: Send + 'static {
+    /// Sees to it that the client is answered. On a worker thread.
+    fn end(self, pending: PendingReply);
+}
+
+impl Ending for Value {
+    fn end(self, pending: PendingReply) {
+        pending.finish(Ok(self));
+    }
+}
+
 /// A client that waits for generated text.
 #[derive(Debug)]
 pub(super) struct WaitingForText {
@@ -109,17 +121,21 @@ impl WaitingForText {
     }
 
     /// Queues a prompt; `shape` turns the result into the reply. Not on the main thread.
-    pub(super) fn generate(self, prompt: Vec<u32>, shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static) {
+    pub(super) fn generate<E: Ending>(
+        self,
+        prompt: Vec<u32>,
+        shape: impl FnOnce(Generation, &Served) -> E + Send + 'static,
+    ) {
         self.generate_from(prompt, Vec::new(), shape);
     }
 
     /// As [`WaitingForText::generate`], for a prompt with blocks that were or are read by themselves; `shape` also gets how
     /// many are read now, and how long getting them took.
-    pub(super) fn generate_from_blocks(
+    pub(super) fn generate_from_blocks<E: Ending>(
         self,
         prompt: Vec<u32>,
         blocks: Blocks,
-        shape: impl FnOnce(Generation, &Served, usize, Duration) -> Value + Send + 'static,
+        shape: impl FnOnce(Generation, &Served, usize, Duration) -> E + Send + 'static,
     ) {
         if kv_budget() == 0 || self.served.check_splicing().is_err() {
             return self.generate(prompt, |generation, served| shape(generation, served, 0, Duration::ZERO));
@@ -140,11 +156,11 @@ impl WaitingForText {
     }
 
     /// As [`WaitingForText::generate`]; what `splices` are of need not be read.
-    pub(super) fn generate_from(
+    pub(super) fn generate_from<E: Ending>(
         self,
         prompt: Vec<u32>,
         splices: Vec<Splice>,
-        shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
+        shape: impl FnOnce(Generation, &Served) -> E + Send + 'static,
     ) {
         let constraint = match self.options.form.as_ref().map(|form| self.served.constraint(form)).transpose() {
             Ok(constraint) => constraint,
@@ -153,8 +169,9 @@ impl WaitingForText {
         let Self { served, pending, ticket, options, arrived, permit } = self;
         ticket.prompt_tokens.store(count(prompt.len()), Ordering::Relaxed);
         let model = Arc::clone(&served);
-        let done = Box::new(move |result: Result<Generation, EngineError>| {
-            pending.finish(result.map(|generation| shape(generation, &model)).map_err(Failure::from));
+        let done = Box::new(move |result: Result<Generation, EngineError>| match result {
+            Ok(generation) => shape(generation, &model).end(pending),
+            Err(error) => pending.finish(Err(error.into())),
         });
         let ready = Instant::now();
         served.generate(GenerateJob {

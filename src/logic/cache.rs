@@ -12,17 +12,23 @@ use super::limits;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheKeys {
     cache: String,
+    settings: String,
 }
 
 impl CacheKeys {
     /// The keys of `cache`.
     pub fn new(cache: &str) -> Self {
-        Self { cache: cache.to_owned() }
+        Self { cache: cache.to_owned(), settings: cache.to_owned() }
     }
 
-    /// The hash of the settings: the name of the cache.
+    /// The keys of the cache of an index, whose own settings have the name of the index.
+    pub fn of_index(index: &str) -> Self {
+        Self { cache: index.to_owned(), settings: format!("cache-settings:{{{index}}}") }
+    }
+
+    /// The hash of the settings: the name of the cache, or `cache-settings:{docs}` of the index `docs`.
     pub fn settings(&self) -> &[u8] {
-        self.cache.as_bytes()
+        self.settings.as_bytes()
     }
 
     /// The vector set of the prompts, `cache:{faq}`. An element is the id of an entry.
@@ -194,6 +200,9 @@ mod tests {
         assert_eq!(keys.ids(), b"answers:{faq}");
         assert_eq!(keys.dropped_ids(), b"drop-answers:{faq}");
         assert_eq!(keys.answer(b"1-2"), b"answer:{faq}:1-2");
+        let of_index = CacheKeys::of_index("faq");
+        assert_eq!(of_index.settings(), b"cache-settings:{faq}");
+        assert_eq!(of_index.answer(b"1-2"), keys.answer(b"1-2"));
     }
 
     #[test]

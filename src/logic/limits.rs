@@ -138,6 +138,8 @@ pub const MINSCORE_MAX: f64 = 1.0;
 /// `THRESHOLD` of a cache: prompts that mean the same with all-MiniLM-L6-v2, most of the time; docs/CACHE.md has examples. Its bounds are those of
 /// `MINSCORE`.
 pub const THRESHOLD_DEFAULT: f64 = 0.95;
+/// `CACHETTL`, in seconds: an hour, after which what was asked about documents that have changed since takes no memory any more.
+pub const CACHE_TTL_DEFAULT: u32 = 3600;
 /// Nearest prompts that are looked at in a cache: the answers of some may have expired.
 pub const CACHE_CANDIDATES: u32 = 8;
 /// Vectors of a cache that lead nowhere any more and may stay in any case; more of them than of the others are too many.

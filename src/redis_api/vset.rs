@@ -358,6 +358,8 @@ pub fn check_searching(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failur
 /// # Errors
 /// As there.
 pub fn check_staging(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<(), Failure> {
+    keyspace.check_read("VGETATTR", &[key, b""])?;
+    keyspace.check_read("VLINKS", &[key, b""])?;
     keyspace.check_write("VADD", &[key, b"FP32", b"", b""])
 }
 

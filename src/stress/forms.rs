@@ -54,6 +54,18 @@ const SELECTION: &[&str] = &[
     "FILTER $text",
 ];
 
+const CACHING: &[&str] = &[
+    "CACHETTL $few",
+    "SCOPE $text",
+    "WITHSOURCES",
+    "WITHSTATS",
+    "SYSTEM $text",
+    "K $few",
+    "SEED $few",
+    "RERANK $ranker",
+    "WITHPROMPT",
+];
+
 pub(crate) const FORMS: &[Form] = &[
     form(1, "INFER.LOAD chat $path", &[]),
     form(1, "INFER.LOAD embed $path", &[]),
@@ -128,6 +140,8 @@ pub(crate) const FORMS: &[Form] = &[
     form(20, "INFER.RAG $index $text MAXTOKENS $few WITHSOURCES WITHSTATS", SELECTION),
     form(10, "INFER.RAG $index $text MAXTOKENS $few BUDGET $many WITHSOURCES WITHPROMPT WITHSTATS", SELECTION),
     form(5, "INFER.RAG $index $text MAXTOKENS $many BUDGET AUTO WITHSOURCES", SELECTION),
+    form(30, "INFER.RAG $index $text MAXTOKENS $few CACHE $fraction", CACHING),
+    form(10, "INFER.RAG $index $text MAXTOKENS $few CACHE 1 WITHSTATS", CACHING),
     form(30, "INFER.CACHEGET $cache $text", &["THRESHOLD $fraction", "THRESHOLD 1", "SCOPE $text", "WITHSTATS"]),
     form(20, "INFER.CACHESET $cache $text $text", &["TTL $few", "SCOPE $text", "EMBEDMODEL $embedder"]),
     form(2, "INFER.CACHEDEL $cache", &["SCOPE $text"]),

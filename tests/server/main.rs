@@ -50,6 +50,8 @@ mod persistence;
 mod program;
 mod races;
 mod rag;
+mod rag_cache;
+mod rag_cache_refusals;
 mod rag_sources;
 mod remaking;
 mod replicas;

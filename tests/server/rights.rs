@@ -135,7 +135,7 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", "the cat"]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "b.txt", ""]);
     bob.refused(&cmd!["INFER.INDEXINFO", "docs"], "NOPERM", "");
-    admin.ok(&cmd!["ACL", "SETUSER", "bob", "+memory|usage"]);
+    admin.ok(&cmd!["ACL", "SETUSER", "bob", "+memory|usage", "+zcount", "%R~answers:{docs}"]);
     bob.ok(&cmd!["INFER.INDEXINFO", "docs"]);
     bob.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]);
     for name in ["INFER.REINDEX", "INFER.DROPINDEX"] {
@@ -149,8 +149,16 @@ fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
         "+srandmember",
         "+exists",
         "+rename",
+        "+zcard",
+        "+zrange",
+        "+zrem",
         "~docs",
         "~drop:{docs}",
+        "~cache-settings:{docs}",
+        "~cache:{docs}*",
+        "~answer:{docs}:*",
+        "~answers:{docs}",
+        "~drop-answers:{docs}",
     ];
     admin.ok(&cmd!["ACL", "SETUSER", "bob", &all]);
     bob.ok(&cmd!["INFER.INGEST", "docs", "a.txt", "the dog"]);

@@ -68,6 +68,7 @@ fn commands(key: &str) -> Vec<Cmd> {
         cmd!["INFER.SEARCH", key, "the cat"],
         cmd!["INFER.SEARCH", key, "the cat", "WITHTEXT"],
         cmd!["INFER.RAG", key, "the cat", "MAXTOKENS", 1],
+        cmd!["INFER.RAG", key, "the cat", "MAXTOKENS", 1, "CACHE", 1],
         cmd!["INFER.CACHEGET", key, "the cat"],
         cmd!["INFER.CACHEGET", key, "the cat", "THRESHOLD", 1],
         cmd!["INFER.CACHESET", key, "the cat", "meow"],

@@ -166,6 +166,14 @@ pub enum ArgError {
         /// The other.
         b: &'static str,
     },
+    /// An option that means nothing without another.
+    #[error("{option} needs {needs}")]
+    Without {
+        /// The option.
+        option: &'static str,
+        /// The other.
+        needs: &'static str,
+    },
     /// More messages than a conversation may have.
     #[error("the conversation has more than {max} messages")]
     TooManyMessages {

@@ -31,13 +31,10 @@ impl<'a> CacheGet<'a> {
     pub fn parse(args: &'a [&'a [u8]]) -> Result<Self, ArgError> {
         let mut args = Args::new("INFER.CACHEGET", args);
         let (cache, prompt) = (args.name(CACHE)?, args.limited_text(PROMPT, limits::QUERY_MAX)?);
-        let threshold = limits::THRESHOLD_DEFAULT;
-        let mut parsed = Self { cache, prompt, threshold, scope: b"", with_stats: false };
+        let mut parsed = Self { cache, prompt, threshold: limits::THRESHOLD_DEFAULT, scope: b"", with_stats: false };
         while let Some(option) = args.option()? {
             match option.as_str() {
-                "THRESHOLD" => {
-                    parsed.threshold = args.double("THRESHOLD", limits::MINSCORE_MIN, limits::MINSCORE_MAX)?
-                }
+                "THRESHOLD" => parsed.threshold = threshold("THRESHOLD", &mut args)?,
                 "SCOPE" => parsed.scope = scope(&mut args)?,
                 "WITHSTATS" => parsed.with_stats = true,
                 _ => return Err(option.unknown()),
@@ -82,9 +79,7 @@ impl<'a> CacheSet<'a> {
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "EMBEDMODEL" => parsed.embed_model = Some(args.model("EMBEDMODEL")?),
-                "TTL" => {
-                    parsed.ttl = Some(args.integer("TTL", limits::EXPIRE_SECONDS_MIN, limits::EXPIRE_SECONDS_MAX)?)
-                }
+                "TTL" => parsed.ttl = Some(seconds("TTL", &mut args)?),
                 "SCOPE" => parsed.scope = scope(&mut args)?,
                 _ => return Err(option.unknown()),
             }
@@ -140,7 +135,18 @@ impl<'a> CacheInfo<'a> {
     }
 }
 
-fn scope<'a>(args: &mut Args<'a>) -> Result<&'a [u8], ArgError> {
+/// The lowest score of a similar prompt, from 0 to 1.
+pub(super) fn threshold(option: &'static str, args: &mut Args<'_>) -> Result<f64, ArgError> {
+    args.double(option, limits::MINSCORE_MIN, limits::MINSCORE_MAX)
+}
+
+/// How long an answer is kept.
+pub(super) fn seconds(option: &'static str, args: &mut Args<'_>) -> Result<u32, ArgError> {
+    args.integer(option, limits::EXPIRE_SECONDS_MIN, limits::EXPIRE_SECONDS_MAX)
+}
+
+/// `SCOPE`, any bytes.
+pub(super) fn scope<'a>(args: &mut Args<'a>) -> Result<&'a [u8], ArgError> {
     bytes(SCOPE, limits::SCOPE_MAX, args)
 }
 

@@ -21,7 +21,7 @@ pub use form::OutputForm;
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Forget, IndexName, Ingest, Kv, Quant, Reindex};
 pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Speculation, Unload};
-pub use rag::{Budget, Rag};
+pub use rag::{Budget, Caching, Rag};
 pub use rerank::Rerank;
 pub use search::{Search, Selection, filter_effort};
 pub use startup::models_at_start;

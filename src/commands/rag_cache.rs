@@ -1,0 +1,192 @@
+//! `INFER.RAG … CACHE`: an answer that was given before, to the very question or to one that is nearly the same.
+//!
+//! The cache of an index `docs` is one as `INFER.CACHESET` makes them, with settings of its own (`cache-settings:{docs}`). The scope of
+//! an entry holds all that an answer depends on besides its question, and the version of the documents: what was answered
+//! in other circumstances, or from documents as they were, is not found any more, and goes when it expires.
+
+use std::sync::Arc;
+
+use super::cache_entry::new_epoch;
+use super::cache_lookup::{self, Finding, How};
+use super::cache_set::{self, Others, Setting};
+use super::document::Stats;
+use super::rag_reply::CacheCourse;
+use super::retrieval::{IndexModels, read_settings, require_same_models};
+use super::runtime::engine;
+use crate::engine::{Purpose, Served, Ticket};
+use crate::logic::cache::{CacheKeys, CacheSettings, entry_id};
+use crate::logic::index::IndexSettings;
+use crate::logic::kept_answer::{Circumstances, KeptAnswer, scope};
+use crate::logic::keys::IndexKeys;
+use crate::logic::options::{Caching, Rag};
+use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
+use crate::redis_api::caller::Caller;
+use crate::redis_api::keyspace::Keyspace;
+use crate::redis_api::keyspace_thread;
+use crate::redis_api::reply::Failure;
+
+/// The cache of an index, for one question.
+#[derive(Debug)]
+pub(super) struct AnswerCache {
+    caller: Caller,
+    index: IndexKeys,
+    settings: IndexSettings,
+    keys: CacheKeys,
+    question: String,
+    /// The lowest score of a similar question; `None` where only the very question will do.
+    threshold: Option<f64>,
+    ttl: u32,
+    circumstances: Vec<u8>,
+    /// That of the documents, before they were searched; `None` where it cannot be told: then nothing is found, and nothing stored.
+    version: Option<String>,
+    /// What was found.
+    pub course: CacheCourse,
+}
+
+impl AnswerCache {
+    /// The cache for this request.
+    pub(super) fn new(
+        caller: Caller,
+        index: &IndexKeys,
+        settings: &IndexSettings,
+        models: &IndexModels,
+        request: &Rag<'_>,
+        caching: &Caching<'_>,
+    ) -> Result<Self, Failure> {
+        let rerank = request.selection.rerank.as_ref();
+        let reranker = rerank.map(|name| engine()?.find_for(name, Purpose::Reranking)).transpose()?;
+        let circumstances = Circumstances {
+            generator: identity(&models.generator),
+            reranker: reranker.as_ref().map(identity),
+            selection: &request.selection,
+            budget: request.budget,
+            kv: settings.kv,
+            options: &request.options,
+            system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM),
+            scope: caching.scope,
+        };
+        Ok(Self {
+            caller,
+            index: index.clone(),
+            settings: settings.clone(),
+            keys: CacheKeys::of_index(index.name()),
+            question: request.query.to_owned(),
+            threshold: caching.wants_similar().then_some(caching.threshold),
+            ttl: caching.ttl,
+            circumstances: circumstances.to_bytes(),
+            version: None,
+            course: CacheCourse { how: How::Not, nearest: None, stored: false },
+        })
+    }
+
+    /// Whether a similar question would do.
+    pub(super) fn wants_similar(&self) -> bool {
+        self.threshold.is_some()
+    }
+
+    /// The answer to this very question. Refuses who may not use the cache, whatever is in it.
+    pub(super) fn exact(&mut self, keyspace: &Keyspace<'_>) -> Result<Option<KeptAnswer>, Failure> {
+        self.check_storing(keyspace)?;
+        self.version = Stats::read(keyspace, &self.index.data(self.settings.generation))?.version();
+        let (_, entry) = cache_lookup::exact(keyspace, &self.keys, &self.scope(), &self.question)?;
+        let kept = entry.and_then(|entry| self.take(Finding::exact(entry)));
+        if kept.is_some() || !self.wants_similar() {
+            self.course.how.count(&engine()?.metrics);
+        }
+        Ok(kept)
+    }
+
+    /// The answer to the nearest question, if that is near enough.
+    pub(super) fn similar(&mut self, keyspace: &Keyspace<'_>, vector: &[f32]) -> Result<Option<KeptAnswer>, Failure> {
+        let Some(threshold) = self.threshold else { return Ok(None) };
+        let data = require_same_models(keyspace, &self.index, &self.settings)?;
+        self.version = Stats::read(keyspace, &data)?.version();
+        let settings = self.cache_settings();
+        let finding = cache_lookup::similar(keyspace, &self.keys, &settings, &self.scope(), vector, threshold)?;
+        let kept = self.take(finding);
+        self.course.how.count(&engine()?.metrics);
+        Ok(kept)
+    }
+
+    /// Keeps `answer`, then calls `done` with what became of that, with the lock held. An answer that cannot be kept is an answer
+    /// all the same.
+    pub(super) fn store(
+        self,
+        ticket: Ticket,
+        vector: Vec<f32>,
+        answer: &KeptAnswer,
+        done: impl FnOnce(CacheCourse) + Send + 'static,
+    ) {
+        let course = self.course.clone();
+        let Some(version) = self.version.clone().filter(|_| !ticket.is_cancelled()) else { return done(course) };
+        let setting = Setting {
+            caller: self.caller.clone(),
+            ticket,
+            keys: self.keys.clone(),
+            settings: self.cache_settings(),
+            scope: self.scope(),
+            prompt: self.question,
+            answer: answer.to_json(),
+            ttl: Some(self.ttl),
+            others: Others::Replace,
+        };
+        let index = self.index;
+        keyspace_thread::run(self.caller, move |keyspace| {
+            let stored = keyspace.and_then(|keyspace| {
+                // Made from documents that are not the present ones, it would never be found.
+                let is_current = version_now(keyspace, &index)? == Some(version);
+                if is_current {
+                    setting.write(keyspace, &vector)?;
+                }
+                Ok(is_current)
+            });
+            match &stored {
+                // That of a replica, which has what its master stores.
+                Err(failure) if failure.code == "READONLY" => {}
+                Err(failure) => log::warn!("an answer of INFER.RAG is not kept: {failure}"),
+                Ok(_) => {}
+            }
+            done(CacheCourse { stored: stored == Ok(true), ..course });
+        });
+    }
+
+    /// Whether the caller has the rights to store an answer. Anything else that is in the way costs no answer.
+    fn check_storing(&self, keyspace: &Keyspace<'_>) -> Result<(), Failure> {
+        let id = entry_id(&self.scope(), &self.question);
+        match cache_set::check_rights(keyspace, &self.keys, id.as_bytes()) {
+            Err(failure) if failure.code == "NOPERM" => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what was found, and gives the answer that may be given for it.
+    fn take(&mut self, finding: Finding) -> Option<KeptAnswer> {
+        let entry = finding.entry.filter(|_| self.version.is_some())?;
+        // What others have written into the entry may be anything.
+        let kept = KeptAnswer::from_json(&entry.answer)?;
+        self.course.nearest = finding.score.map(|score| (score, entry.prompt));
+        self.course.how = finding.how;
+        (finding.how != How::Not).then_some(kept)
+    }
+
+    fn scope(&self) -> Vec<u8> {
+        scope(self.version.as_deref().unwrap_or_default(), &self.circumstances)
+    }
+
+    fn cache_settings(&self) -> CacheSettings {
+        let IndexSettings { embed_model, embedder, dim, .. } = self.settings.clone();
+        CacheSettings { embed_model, embedder, dim, epoch: new_epoch() }
+    }
+}
+
+/// The version of the documents; `None` where there is no index any more.
+fn version_now(keyspace: &Keyspace<'_>, index: &IndexKeys) -> Result<Option<String>, Failure> {
+    let Some(settings) = read_settings(keyspace, index)? else { return Ok(None) };
+    Ok(Stats::read(keyspace, &index.data(settings.generation))?.version())
+}
+
+/// Tells a model as it was loaded from every other, as far as can be told without reading its weights.
+fn identity(served: &Arc<Served>) -> String {
+    let (facts, options) = (&served.model.facts, &served.options);
+    format!("{} {:?} {:?} {:?} {}", facts.fingerprint, options.path, options.kv_type, options.lora, served.context)
+}
