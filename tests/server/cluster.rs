@@ -37,6 +37,9 @@ fn an_ordinary_cluster_client_works_with_indexes_on_every_node() {
         assert_eq!(text(field(&array(field(&answer, "sources"))[0], "path")), "a.txt");
         assert_eq!(int(field(&ok(&cmd!["INFER.INDEXINFO", name]), "documents")), 2);
         assert_eq!(ok(&cmd!["INFER.FORGET", name, "{b}/}{.txt"]), Value::Int(2));
+        let cached = cmd!["INFER.RAG", name, "paris", "MAXTOKENS", 2, "WITHSTATS", "CACHE", 1];
+        assert_eq!(int(field(&ok(&cached), "cache_stored")), 1);
+        assert_eq!(text(field(&ok(&cached), "cache")), "exact");
         // A stored prompt lies elsewhere than the index, and is found by its own name.
         let prompt = format!("prompt of {name}");
         ok(&cmd!["INFER.TOKENIZESTORE", &prompt, "chat", "the cat"]);
