@@ -80,6 +80,10 @@ fn init(ctx: &Context, args: &[RedisString]) -> Status {
     if matches!(started, Some(Ok(()))) { Status::Ok } else { Status::Err }
 }
 
+fn kv_budget_changed() {
+    guard::guarded("a new infer.kv-budget", commands::kv_budget_changed);
+}
+
 fn deinit(_ctx: &Context) -> Status {
     // An error would abort the server if Redis unloads the module because its own start failed. What
     // could not end in time stays behind: the library is never unmapped.
@@ -128,7 +132,7 @@ redis_module! {
     ],
     configurations: [
         i64: [
-            ["kv-budget", &KV_BUDGET, limits::KV_BUDGET_DEFAULT, limits::KV_BUDGET_MIN, limits::KV_BUDGET_MAX, ConfigurationFlags::MEMORY, None],
+            ["kv-budget", &KV_BUDGET, limits::KV_BUDGET_DEFAULT, limits::KV_BUDGET_MIN, limits::KV_BUDGET_MAX, ConfigurationFlags::MEMORY, Some(Box::new(|_, _, _| kv_budget_changed()))],
             ["max-memory", &MAX_MEMORY, limits::MAX_MEMORY_DEFAULT, limits::MAX_MEMORY_MIN, limits::MAX_MEMORY_MAX, ConfigurationFlags::MEMORY, None],
             ["nice", &NICE, limits::NICE_DEFAULT, limits::NICE_MIN, limits::NICE_MAX, ConfigurationFlags::IMMUTABLE, None],
             ["queue-limit", &QUEUE_LIMIT, limits::QUEUE_LIMIT_DEFAULT, limits::QUEUE_LIMIT_MIN, limits::QUEUE_LIMIT_MAX, ConfigurationFlags::DEFAULT, None],

@@ -33,8 +33,7 @@ pub(super) fn gather(
     permit: &Permit,
     done: impl FnOnce(Gathered) + Send + 'static,
 ) {
-    let budget = kv_budget();
-    let rows: Vec<_> = blocks.iter().map(|block| served.kept_rows(block, budget)).collect();
+    let rows: Vec<_> = blocks.iter().map(|block| served.kept_rows(block)).collect();
     let missing: Vec<usize> = (0..rows.len()).filter(|&place| rows[place].is_none()).collect();
     count(rows.len() - missing.len(), missing.len());
     let gathering = Gathering { rows, missing: missing.len(), done: Some(Box::new(done)) };
@@ -48,7 +47,6 @@ pub(super) fn gather(
             block,
             ticket: Ticket { cancelled: Arc::clone(cancelled), ..Ticket::default() },
             permit: permit.clone(),
-            budget,
             done: Box::new(move |result| {
                 match result {
                     Ok(rows) => {
@@ -147,9 +145,8 @@ impl Turn {
             queue.is_running = !queue.waiting.is_empty();
             queue.waiting.pop_front()
         }) {
-            let budget = kv_budget();
             let Some(served) = model.upgrade().filter(is_in_service) else { continue };
-            if served.kept_rows(&block, budget).is_some() || !has_room(budget) {
+            if served.kept_rows(&block).is_some() || !has_room() {
                 continue;
             }
             // When the queue is full, questions have it: the block is read when one of them needs it.
@@ -157,7 +154,7 @@ impl Turn {
             let turn = self;
             let ticket = Ticket::default();
             let done = Box::new(move |_result| drop(turn));
-            return served.read_block(ReadJob { block, ticket, permit, budget, done });
+            return served.read_block(ReadJob { block, ticket, permit, done });
         }
         // Nothing waits; the turn ends here.
         std::mem::forget(self);
@@ -170,9 +167,10 @@ fn is_in_service(served: &Arc<Served>) -> bool {
     found.is_ok_and(|found| Arc::ptr_eq(&found, served))
 }
 
-/// Whether something can be kept without another going: what was asked for is worth more than what was not.
-fn has_room(budget: u64) -> bool {
+/// Whether a chunk can be kept without another going: what was asked for is worth more than what was not. Kept conversations,
+/// which take what room there is, are no reason to read nothing ahead.
+fn has_room() -> bool {
     /// Of the budget: rows of the longest blocks have some dozen megabytes.
     const FILLED: f64 = 0.95;
-    engine().is_ok_and(|engine| (engine.kept_rows().bytes as f64) < budget as f64 * FILLED)
+    engine().is_ok_and(|engine| (engine.kept().block_bytes as f64) < kv_budget() as f64 * FILLED)
 }

@@ -38,9 +38,11 @@ fn models(writer: &mut Writer, engine: &Engine) {
     writer.number(c"weights_bytes", ready().map(|served| served.memory().weights).sum());
     writer.number(c"kv_bytes", ready().map(|served| served.memory().kv).sum());
     writer.number(c"compute_bytes", ready().map(|served| served.memory().compute).sum());
-    let kept = engine.kept_rows();
-    writer.number(c"kv_chunks", kept.blocks as u64);
-    writer.number(c"kv_chunk_bytes", kept.bytes);
+    let kept = engine.kept();
+    writer.number(c"kv_chunks", kept.blocks);
+    writer.number(c"kv_chunk_bytes", kept.block_bytes);
+    writer.number(c"kv_sequences", kept.sequences);
+    writer.number(c"kv_sequence_bytes", kept.sequence_bytes);
     writer.number(c"kv_budget", kv_budget());
     writer.number(c"estimated_bytes", engine.reserved_bytes());
     writer.number(c"max_memory", max_memory());
@@ -102,6 +104,8 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"crowded_passes", &metrics.crowded_passes),
         (c"kv_hits", &metrics.kv_hits),
         (c"kv_misses", &metrics.kv_misses),
+        (c"saved_sequences", &metrics.saved_sequences),
+        (c"restored_sequences", &metrics.restored_sequences),
         (c"cache_hits_exact", &metrics.cache_exact),
         (c"cache_hits_similar", &metrics.cache_similar),
         (c"cache_misses", &metrics.cache_misses),

@@ -72,6 +72,6 @@ pub use ps::ps;
 pub use rag::rag;
 pub use reindex::reindex;
 pub use rerank::rerank;
-pub use runtime::{start, stop};
+pub use runtime::{kv_budget_changed, start, stop};
 pub use search::search;
 pub use tokens::{detokenize, tokenize, tokenize_store};

@@ -48,7 +48,7 @@ pub fn start() -> Result<(), Failure> {
     let manners = Manners { nice: config::snapshot().nice, cpus: keep_to };
     let models = models_at_start(&config::MODELS.get()).map_err(|error| unusable("infer.models", &error))?;
     let model_dir = model_dir(&config::MODEL_DIR.get()).map_err(|error| unusable("infer.model-dir", &error))?;
-    let engine = Engine::new(EngineSettings { manners, cpus, model_dir });
+    let engine = Engine::new(EngineSettings { manners, cpus, model_dir, kv_budget: kv_budget() });
     engine.load_all(models, max_memory());
     *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
     Ok(())
@@ -113,7 +113,16 @@ pub(super) fn max_memory() -> u64 {
     config::snapshot().max_memory
 }
 
-/// Bytes that kept keys and values of chunks may take; 0 for none.
+/// Called when `infer.kv-budget` was set, also before there is an engine.
+pub fn kv_budget_changed() {
+    if let Ok(engine) = engine()
+        && let Err(error) = engine.set_kv_budget(kv_budget())
+    {
+        log::debug!("what infer.kv-budget has no room for goes with the server: {error}");
+    }
+}
+
+/// Bytes that keys and values kept for later prompts may take; 0 for none.
 pub(super) fn kv_budget() -> u64 {
     config::snapshot().kv_budget
 }

@@ -70,7 +70,6 @@ mod tests {
             block: Block { before: [1].into(), tokens: vec![token] },
             ticket: Ticket::default(),
             permit: Permit::take(&Arc::default(), 1).unwrap(),
-            budget: 0,
             done: Box::new(move |_| tell.send(()).unwrap()),
         };
         (job, told)

@@ -40,7 +40,10 @@ pub(super) trait Decoder: Send {
     /// Makes `slot` hold the `keep` tokens that it holds, and `pieces` behind them. After an error it holds nothing.
     fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError>;
 
-    /// What `slot` holds, for [`Decoder::restore`] of another worker of the same model.
+    /// Bytes that [`Decoder::save`] would give.
+    fn saved_bytes(&mut self, slot: SlotId) -> Result<usize, EngineError>;
+
+    /// What `slot` holds, for [`Decoder::restore`] of any worker of the same model.
     fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError>;
 
     /// Makes `slot` hold what was saved. After an error it holds nothing.
@@ -150,6 +153,10 @@ impl Decoder for LlamaDecoder {
 
     fn splice(&mut self, slot: SlotId, keep: usize, pieces: &[Piece<'_>]) -> Result<(), EngineError> {
         self.context.splice(sequence(slot), keep, pieces)
+    }
+
+    fn saved_bytes(&mut self, slot: SlotId) -> Result<usize, EngineError> {
+        self.context.saved_bytes(sequence(slot))
     }
 
     fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError> {

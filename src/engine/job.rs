@@ -172,8 +172,6 @@ pub struct ReadJob {
     pub ticket: Ticket,
     /// The place it holds in the queue until it is answered.
     pub permit: Permit,
-    /// Bytes that all kept rows may take.
-    pub budget: u64,
     /// Takes the rows.
     pub done: Done<Arc<KvRows>>,
 }

@@ -83,6 +83,10 @@ pub struct Metrics {
     pub kv_hits: Counter,
     /// Those that had to be read. Counted by the commands.
     pub kv_misses: Counter,
+    /// Sequences kept when they lost their slots.
+    pub saved_sequences: Counter,
+    /// Requests that began with one of them.
+    pub restored_sequences: Counter,
     /// Prompts whose very text was found in a cache. Counted by the commands.
     pub cache_exact: Counter,
     /// Those for which one like it was found. Counted by the commands.

@@ -31,6 +31,11 @@
 //! - *Workers wait for what others have read.* A worker lends what a slot holds, or will hold without the help of another
 //!   worker; so no circle can close. Whoever fails or ends drops what it was asked for, and the other reads it itself.
 //!
+//! - *A sequence is let go while a worker is about to restore it.* What is kept is shared: the worker has it until it is done.
+//!
+//! Workers of a model keep in memory what their slots lose (`worker/keeping`, `kv_store`), for each other and for themselves. Its lock is held
+//! to compare tokens, never to copy or free keys and values; `INFO` and `CONFIG SET` do without it.
+//!
 //! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its
 //! lock).

@@ -256,6 +256,12 @@ impl Model {
         unsafe { llama_cpp_sys_2::llama_model_n_swa(self.as_ptr()) }
     }
 
+    /// The longest saved sequence that can be cut anywhere, in tokens: of a sliding window only what the next token sees is
+    /// saved.
+    pub(super) fn longest_cut(&self) -> usize {
+        usize::try_from(self.sliding_window()).ok().filter(|&window| window > 0).unwrap_or(usize::MAX)
+    }
+
     /// How it turns keys by their positions; the reason when that cannot be done from here.
     pub(super) fn rope(&self) -> Result<&Rope, &str> {
         self.rope.as_ref().map_err(String::as_str)

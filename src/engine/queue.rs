@@ -6,7 +6,7 @@
 //! it too. Who asks does not show its own prompt as being read; so two never wait for each other.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -32,22 +32,35 @@ pub(super) enum Next<J> {
     Closed,
 }
 
+/// The bytes of a saved sequence.
+pub(super) type Saved = Arc<Vec<u8>>;
+
 /// A worker asks for what another one has read. Dropped when it is not to be had.
 #[derive(Debug)]
 pub(super) struct Ask {
     /// The tokens.
     pub tokens: Vec<u32>,
     /// Takes a saved sequence that begins with them.
-    pub lend: Sender<Vec<u8>>,
+    pub lend: Sender<Saved>,
 }
 
-/// What a worker has asked for.
+/// What a worker has asked for, or was kept.
 #[derive(Debug)]
 pub(super) struct Loan {
     /// How many tokens of its prompt that is.
     pub tokens: usize,
     /// Gives a saved sequence that begins with them, or ends when it is not to be had.
-    pub lent: Receiver<Vec<u8>>,
+    pub lent: Receiver<Saved>,
+}
+
+impl Loan {
+    /// One that nobody need be asked for.
+    pub(super) fn at_hand(tokens: usize, state: Saved) -> Self {
+        let (lend, lent) = bounded(1);
+        // There is room for one.
+        let _ = lend.send(state);
+        Self { tokens, lent }
+    }
 }
 
 /// Jobs of one model.
@@ -241,7 +254,6 @@ impl<J> State<J> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
     use std::time::Duration;
@@ -419,8 +431,8 @@ mod tests {
         let asked = queue.asked(0);
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].tokens, prompt[..99]);
-        asked[0].lend.send(vec![7]).unwrap();
-        assert_eq!(loan.lent.recv(), Ok(vec![7]));
+        asked[0].lend.send(Arc::new(vec![7])).unwrap();
+        assert_eq!(*loan.lent.recv().unwrap(), [7]);
         assert!(queue.asked(0).is_empty());
     }
 

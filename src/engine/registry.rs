@@ -11,7 +11,7 @@ use super::catalogue::{Catalogue, Listing, Load, Underway};
 use super::desk::Desk;
 use super::error::EngineError;
 use super::job::Done;
-use super::kv_store::{KvStore, KvUse};
+use super::kv_store::KvStore;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
@@ -19,6 +19,7 @@ use super::served::{Host, Layout, Served};
 use super::stop::Stop;
 use super::threads::Manners;
 use super::{memory, source, threads};
+use crate::logic::kept::KvUse;
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
@@ -30,6 +31,8 @@ pub struct EngineSettings {
     pub cpus: u32,
     /// The only folder whose files may be loaded, without symbolic links in its path; `None` for all folders.
     pub model_dir: Option<PathBuf>,
+    /// Bytes that keys and values kept for later prompts may take, until [`Engine::set_kv_budget`].
+    pub kv_budget: u64,
 }
 
 /// What becomes of the requests of a model that is unloaded.
@@ -49,7 +52,7 @@ pub struct Engine {
     settings: EngineSettings,
     budget: Arc<Budget>,
     memory: Arc<Memory>,
-    rows: Arc<KvStore>,
+    kept: Arc<KvStore>,
     models: Mutex<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
@@ -65,12 +68,12 @@ impl Engine {
         let metrics = Arc::default();
         Arc::new(Self {
             budget: Budget::new(settings.cpus, &metrics),
-            metrics,
             memory: Arc::default(),
-            rows: Arc::default(),
+            kept: KvStore::new(settings.kv_budget, &metrics),
             models: Mutex::default(),
             desk: Desk::new(settings.manners),
             settings,
+            metrics,
             stop: Arc::new(AtomicBool::new(false)),
             loaders: Mutex::default(),
         })
@@ -122,7 +125,7 @@ impl Engine {
             budget: &self.budget,
             stop: &load.stop,
             metrics: &self.metrics,
-            rows: &self.rows,
+            kept: &self.kept,
         };
         Served::start(model, options.clone(), layout, reservation, host)
     }
@@ -203,10 +206,19 @@ impl Engine {
         (self.budget.cpus(), self.budget.allowed())
     }
 
-    /// What the kept keys and values of blocks of prompts take.
+    /// What keys and values kept for later prompts take. Never waits.
     #[must_use]
-    pub fn kept_rows(&self) -> KvUse {
-        self.rows.usage()
+    pub fn kept(&self) -> KvUse {
+        self.kept.usage()
+    }
+
+    /// Sets how many bytes keys and values kept for later prompts may take. What is too much is freed by another thread.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the server is stopping.
+    pub fn set_kv_budget(&self, bytes: u64) -> Result<(), EngineError> {
+        let kept = Arc::clone(&self.kept);
+        if kept.set_budget(bytes) { self.desk.go_on(Box::new(move || kept.shrink())) } else { Ok(()) }
     }
 
     /// The names of the models that answer to `*`, one for each purpose that there is a model for.

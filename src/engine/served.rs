@@ -11,7 +11,7 @@ use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice};
-use super::kv_store::{KvStore, ModelRows};
+use super::kv_store::{KvStore, ModelStore};
 use super::measure::measure_threads;
 use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
@@ -81,7 +81,7 @@ pub struct Served {
     workers: Workers,
     reservation: Reservation,
     constraints: Constraints,
-    rows: ModelRows,
+    kept: Arc<ModelStore>,
     reads: Arc<BlockReads>,
     stop: Stop,
     metrics: Arc<Metrics>,
@@ -97,8 +97,8 @@ pub(super) struct Host<'a> {
     /// Set when all work of this model must end.
     pub stop: &'a Stop,
     pub metrics: &'a Arc<Metrics>,
-    /// Where it keeps keys and values of blocks of prompts.
-    pub rows: &'a Arc<KvStore>,
+    /// Where it keeps keys and values for later prompts.
+    pub kept: &'a Arc<KvStore>,
 }
 
 #[derive(Debug)]
@@ -140,9 +140,10 @@ impl Served {
         let threads = layout.threads.map_or(Threads::Auto, Threads::Fixed);
         let share = |urgent| Share::new(host.budget, threads, urgent, &pass_threads);
         let context = context_of(&options, model.purpose, trained);
+        let kept = Arc::new(host.kept.for_model(model.longest_cut()));
         let workers = match model.purpose {
             Purpose::Generation => {
-                let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false))?;
+                let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false), &kept)?;
                 Workers::Generate(pool)
             }
             // Somebody waits for a search or a question to begin.
@@ -165,7 +166,7 @@ impl Served {
             stop,
             reservation,
             constraints: Constraints::default(),
-            rows: host.rows.for_model(),
+            kept,
             reads: Arc::default(),
             metrics: Arc::clone(host.metrics),
         })
@@ -281,17 +282,17 @@ impl Served {
         Err(EngineError::NoSplicing { name: self.model.name.clone(), reason: reason.to_owned() })
     }
 
-    /// The kept rows of `block`; all kept rows may take `budget` bytes.
+    /// The kept rows of `block`.
     #[must_use]
-    pub fn kept_rows(&self, block: &Block, budget: u64) -> Option<Arc<KvRows>> {
-        self.rows.get(block, budget)
+    pub fn kept_rows(&self, block: &Block) -> Option<Arc<KvRows>> {
+        self.kept.rows(block)
     }
 
     /// Queues a block, unless it is being read already; its rows are kept. Its sink is always answered, also when the model
     /// is being unloaded.
     pub fn read_block(self: &Arc<Self>, job: ReadJob) {
         let Some((job, reading)) = self.reads.begin(job) else { return };
-        let ReadJob { block, ticket, permit, budget, done } = job;
+        let ReadJob { block, ticket, permit, done } = job;
         let finish = {
             let served = Arc::clone(self);
             move |rows: Result<Arc<KvRows>, EngineError>| {
@@ -305,7 +306,7 @@ impl Served {
                 done(rows);
             }
         };
-        if let Some(rows) = self.kept_rows(&block, budget) {
+        if let Some(rows) = self.kept_rows(&block) {
             // Read since the caller looked.
             return finish(Ok(rows));
         }
@@ -315,7 +316,7 @@ impl Served {
             let none = || EngineError::Internal("a block has no rows".to_owned());
             let rows = result.and_then(|generation| generation.rows.ok_or_else(none));
             if let Ok(rows) = &rows {
-                served.rows.put(&block, rows, budget);
+                served.kept.keep_rows(&block, rows);
             }
             finish(rows);
         });
@@ -477,6 +478,7 @@ fn generate_pool(
     options: &LoadOptions,
     context: u32,
     share: Share,
+    kept: &Arc<ModelStore>,
 ) -> Result<Pool<GenerateJob>, EngineError> {
     let slots = options.slots();
     if options.speculation == Some(Speculation::Lookup) && !model.can_rewind() {
@@ -516,9 +518,10 @@ fn generate_pool(
         measure_threads(&mut made)?;
         Ok(LlamaDecoder::new(made, abort))
     };
+    let kept = Arc::clone(kept);
     let serve = move |decoder, inbox| {
-        let vocabulary = Arc::clone(&vocabulary);
-        Worker::new(decoder, vocabulary, inbox, slots as usize, context_spec.batch as usize, speculates).run();
+        let (vocabulary, kept) = (Arc::clone(&vocabulary), Arc::clone(&kept));
+        Worker::new(decoder, vocabulary, inbox, kept, slots as usize, context_spec.batch as usize, speculates).run();
     };
     Pool::start(spec, make, serve)
 }

@@ -1,6 +1,7 @@
 //! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
 
 mod drafts;
+mod keeping;
 mod lending;
 mod loading;
 mod splicing;
@@ -18,6 +19,7 @@ use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::job::{EmbedJob, FinishReason, GenerateJob, Generation, RerankJob, Splice, Ticket};
+use super::kv_store::KvStore;
 use super::model::Model;
 use super::pool::{Pool, PoolSpec};
 use super::registry::{Engine, EngineSettings, Requests};
@@ -31,7 +33,8 @@ use crate::logic::prompt::Segment;
 use crate::logic::sched::{Plan, PlanEntry, SlotId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const ENGINE: EngineSettings = EngineSettings { manners: Manners { nice: 0, cpus: None }, cpus: 2, model_dir: None };
+const ENGINE: EngineSettings =
+    EngineSettings { manners: Manners { nice: 0, cpus: None }, cpus: 2, model_dir: None, kv_budget: 1 << 30 };
 
 // ---- The loop over a fake decoder -------------------------------------------------------------------------
 
@@ -99,6 +102,10 @@ impl Decoder for Alphabet {
         Err(EngineError::Internal("letters have no keys".to_owned()))
     }
 
+    fn saved_bytes(&mut self, slot: SlotId) -> Result<usize, EngineError> {
+        Ok(self.memory[slot.index()].len())
+    }
+
     fn save(&mut self, slot: SlotId) -> Result<Vec<u8>, EngineError> {
         Ok(self.memory[slot.index()].iter().map(|&token| token as u8).collect())
     }
@@ -136,6 +143,7 @@ impl Vocabulary for Letters {
 
 struct Fake {
     pool: Pool<GenerateJob>,
+    kept: Arc<KvStore>,
     steps: Arc<Mutex<Vec<Vec<usize>>>>,
     stop: Stop,
 }
@@ -164,10 +172,13 @@ impl Fake {
             let memory = vec![Vec::new(); slots as usize];
             Ok(Alphabet { log: Arc::clone(&log), memory, outputs: Vec::new(), logits: Vec::new(), fault })
         };
+        let kept = KvStore::new(1 << 20, &Arc::default());
+        let of_model = Arc::new(kept.for_model(usize::MAX));
         let serve = move |decoder, inbox| {
-            Worker::new(decoder, Arc::new(Letters), inbox, slots as usize, 64, speculates).run();
+            let kept = Arc::clone(&of_model);
+            Worker::new(decoder, Arc::new(Letters), inbox, kept, slots as usize, 64, speculates).run();
         };
-        Self { pool: Pool::start(spec, make, serve).unwrap(), steps, stop }
+        Self { pool: Pool::start(spec, make, serve).unwrap(), kept, steps, stop }
     }
 
     fn ask(&self, prompt: &str, options: GenerateOptions) -> (Ticket, Answers) {

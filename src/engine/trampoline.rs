@@ -230,15 +230,16 @@ pub(super) unsafe fn save_state(ctx: *mut llama_context, sequence: i32, size: us
     state
         .try_reserve_exact(size)
         .map_err(|_| EngineError::OutOfMemory(format!("no room for {size} bytes of state")))?;
-    state.resize(size, 0);
     let text = report.text.as_mut_ptr();
-    // SAFETY: the caller's promise; `report` and `saved` outlive the call, and `state` has `size` bytes.
+    // SAFETY: the caller's promise; `report` and `saved` outlive the call, and `state` has room for `size` bytes.
     let status =
         unsafe { infer_try_state_save(ctx, state.as_mut_ptr(), size, sequence, &raw mut saved, threw, text, capacity) };
     report.check("llama_state_seq_get_data", status)?;
     if saved == 0 || saved != size {
         return Err(EngineError::Internal(format!("llama.cpp saved {saved} of {size} bytes of a sequence")));
     }
+    // SAFETY: llama.cpp has written the first `saved` bytes, which are all.
+    unsafe { state.set_len(size) };
     Ok(state)
 }
 

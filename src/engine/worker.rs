@@ -5,8 +5,9 @@
 //! and what was read behind a draft that it did not choose is thrown away. A request leaves in one of three
 //! ways: finished, cancelled, or failed together with the batch it was in. In each of them its sink is called or
 //! dropped once. What a slot has read stays in it; the next request keeps what both prompts share, and nothing else
-//! (`sharing`).
+//! (`sharing`); what it does not keep stays in memory for later ones (`keeping`).
 
+mod keeping;
 mod sharing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::job::{FinishReason, GenerateJob, Generation, Splice};
+use super::kv_store::ModelStore;
 use super::pool::{Ask, Inbox, Loan, Next};
 use super::sampler::Sampler;
 use crate::logic::draft::Lookup;
@@ -47,6 +49,10 @@ pub(super) struct Worker<D> {
     drafts: Vec<u32>,
     /// What other workers have asked for and do not have yet.
     asked: Vec<Ask>,
+    /// What slots held before.
+    kept: Arc<ModelStore>,
+    /// Of each slot, whether all it holds is what reading the tokens one after another gives.
+    exact: Vec<bool>,
 }
 
 struct Running {
@@ -81,6 +87,7 @@ impl<D: Decoder> Worker<D> {
         decoder: D,
         vocabulary: Arc<dyn Vocabulary>,
         inbox: Inbox<GenerateJob>,
+        kept: Arc<ModelStore>,
         slots: usize,
         batch_tokens: usize,
         speculates: bool,
@@ -98,6 +105,8 @@ impl<D: Decoder> Worker<D> {
             payoff: speculates.then(Payoff::default),
             drafts: Vec::new(),
             asked: Vec::new(),
+            kept,
+            exact: vec![false; slots],
         }
     }
 
@@ -171,7 +180,10 @@ impl<D: Decoder> Worker<D> {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
         };
-        let loan = self.borrow(slot, job.splices.is_empty() && job.cut.is_none());
+        let exact = job.splices.is_empty() && job.cut.is_none();
+        let kept = self.find_kept(slot, exact);
+        self.keep_leaving(slot, exact);
+        let loan = self.borrow(slot, exact, kept);
         let running = Running {
             sampler,
             text: TextAssembler::new(job.options.stop.clone()),

@@ -259,7 +259,7 @@ pub const REREAD_MIN: u32 = 0;
 /// `REREAD`, in tokens: the longest chunk.
 pub const REREAD_MAX: u32 = CHUNK_TOKENS_MAX;
 
-/// `infer.kv-budget`, in bytes: with a model of a hundred million parameters 45,000 tokens of chunks.
+/// `infer.kv-budget`, in bytes: with a model of a hundred million parameters 45,000 tokens.
 pub const KV_BUDGET_DEFAULT: i64 = 1 << 30;
 /// `infer.kv-budget`: 0 keeps nothing.
 pub const KV_BUDGET_MIN: i64 = 0;

@@ -17,6 +17,7 @@ pub mod gbnf;
 pub mod hangul;
 pub mod index;
 pub mod json_schema;
+pub mod kept;
 pub mod kept_answer;
 pub mod keys;
 pub mod kv_rows;

@@ -164,6 +164,23 @@ impl Scheduler {
         }
     }
 
+    /// The tokens that the slot of a request that was admitted and has not begun holds still, and how many of the first of them
+    /// some slot here holds once it has begun.
+    #[must_use]
+    pub fn leaving(&self, slot: SlotId) -> Option<(&[u32], usize)> {
+        let leaving = self.slots.get(slot.0)?;
+        let State::Following { prompt, .. } = &leaving.state else { return None };
+        // With gaps a prompt is something else to other prompts.
+        let own = if leaving.gaps.is_empty() { prompt.as_slice() } else { &[] };
+        let others = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|&(index, other)| index != slot.0 && !matches!(other.state, State::Following { .. }));
+        let stay = others.map(|(_, other)| other.held.as_slice()).chain([own]);
+        Some((&leaving.held, stay.map(|tokens| common_prefix(tokens, &leaving.held)).max().unwrap_or(0)))
+    }
+
     /// Has an admitted request that has not begun wait until the first `coming` tokens of its prompt have come from another
     /// worker: until [`Self::start`], or until this is set to 0.
     pub fn set_coming(&mut self, slot: SlotId, tokens: usize) {

@@ -20,7 +20,7 @@ pub static QUEUE_LIMIT: AtomicI64 = AtomicI64::new(limits::QUEUE_LIMIT_DEFAULT);
 /// `infer.max-memory`: bytes that all models may take together; 0 for any number.
 pub static MAX_MEMORY: AtomicI64 = AtomicI64::new(limits::MAX_MEMORY_DEFAULT);
 
-/// `infer.kv-budget`: bytes that kept keys and values of chunks may take.
+/// `infer.kv-budget`: bytes that keys and values kept for later prompts may take.
 pub static KV_BUDGET: AtomicI64 = AtomicI64::new(limits::KV_BUDGET_DEFAULT);
 
 /// `infer.cpulist`: the CPUs that engine threads keep to; empty for all of the process.

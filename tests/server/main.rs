@@ -39,6 +39,7 @@ mod hostile;
 mod index;
 mod info;
 mod isolation;
+mod keeping;
 mod lifecycle;
 mod load;
 mod logging;

@@ -94,14 +94,22 @@ impl Context {
     /// `INTERNAL` before the next decode call where [`Context::is_settled`] says so; `OOM` when it would take much of the
     /// memory that is left.
     pub(in crate::engine) fn save(&mut self, sequence: u32) -> Result<Vec<u8>, EngineError> {
-        self.check_settled(sequence)?;
-        // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
-        let size = unsafe { trampoline::state_size(self.ptr.as_ptr(), sequence.cast_signed())? };
+        let size = self.saved_bytes(sequence)?;
         if free_on_machine().is_some_and(|free| size as u64 > free / 4) {
             return Err(EngineError::OutOfMemory(format!("no room to save the {size} bytes of a sequence")));
         }
-        // SAFETY: as above.
+        // SAFETY: `&mut self` makes this the only use of the context, and the sequence was found to exist.
         unsafe { trampoline::save_state(self.ptr.as_ptr(), sequence.cast_signed(), size) }
+    }
+
+    /// Bytes that [`Context::save`] would give.
+    ///
+    /// # Errors
+    /// `INTERNAL`, as there.
+    pub(in crate::engine) fn saved_bytes(&mut self, sequence: u32) -> Result<usize, EngineError> {
+        self.check_settled(sequence)?;
+        // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
+        unsafe { trampoline::state_size(self.ptr.as_ptr(), sequence.cast_signed()) }
     }
 
     /// Makes a sequence hold what was saved from a context of the same model and settings.

@@ -31,7 +31,6 @@ fn begin_reading(served: &Arc<Served>, before: &[u32], tokens: Vec<u32>, ticket:
         block: Block { before: before.into(), tokens },
         ticket,
         permit: served.permit(100).unwrap(),
-        budget: u64::MAX,
         done: Box::new(move |result| done.send(result).unwrap()),
     });
     rows
@@ -233,11 +232,11 @@ fn kept_rows_go_when_the_model_is_unloaded() {
     let served = one_worker(&engine);
     let rows = rows_of(&served, &[], beginning());
     let block = Block { before: [].into(), tokens: beginning() };
-    assert!(Arc::ptr_eq(&served.kept_rows(&block, u64::MAX).unwrap(), &rows));
-    assert_eq!(engine.kept_rows().blocks, 1);
+    assert!(Arc::ptr_eq(&served.kept_rows(&block).unwrap(), &rows));
+    assert_eq!(engine.kept().blocks, 1);
     drop(served);
     let (done, unloaded) = channel();
     engine.unload("chat", Requests::Finish, Box::new(move |result| done.send(result).unwrap()));
     unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
-    assert_eq!(engine.kept_rows().blocks, 0);
+    assert_eq!(engine.kept().blocks, 0);
 }

@@ -4,6 +4,7 @@
 //! between two of its own steps; what is too much of it is cut off. A request that waits for another worker is no work: its
 //! worker goes on with others, or gives its CPUs to the one that reads. What cannot be had is read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
@@ -18,14 +19,16 @@ use crate::logic::sched::{Admission, SlotId};
 const LOAN_PATIENCE: Duration = Duration::from_millis(5);
 
 impl<D: Decoder> Worker<D> {
-    /// Has a request that was just admitted wait for another worker that has read more of its prompt, or is reading it. One
-    /// that is not `exact` neither borrows nor lends.
-    pub(super) fn borrow(&mut self, slot: SlotId, exact: bool) -> Option<Loan> {
+    /// Has a request that was just admitted wait for another worker that has read more of its prompt, or is reading it, or
+    /// else for what was `kept` of it. One that is not `exact` neither borrows nor lends.
+    pub(super) fn borrow(&mut self, slot: SlotId, exact: bool, kept: Option<Loan>) -> Option<Loan> {
         let Some((prompt, keep)) = self.scheduler.following(slot).filter(|_| exact && self.decoder.can_copy()) else {
             self.inbox.show(slot.index(), &[]);
             return None;
         };
-        let loan = self.inbox.borrow(slot.index(), prompt, keep)?;
+        let have = kept.as_ref().map_or(keep, |kept| kept.tokens);
+        let lent = self.inbox.borrow(slot.index(), prompt, have);
+        let loan = lent.or_else(|| kept.inspect(|_| self.kept.count_restored()))?;
         self.scheduler.set_coming(slot, loan.tokens);
         Some(loan)
     }
@@ -37,7 +40,7 @@ impl<D: Decoder> Worker<D> {
             match self.scheduler.holder(&ask.tokens) {
                 Some((slot, true)) if self.decoder.is_settled() => match self.decoder.save(slot) {
                     // Nobody waits any more if the request was cancelled.
-                    Ok(state) => drop(ask.lend.send(state)),
+                    Ok(state) => drop(ask.lend.send(Arc::new(state))),
                     Err(error) => log::debug!("another worker reads a prompt that this one has read: {error}"),
                 },
                 Some(_) if !self.is_idle() => self.asked.push(ask),
@@ -62,7 +65,7 @@ impl<D: Decoder> Worker<D> {
     fn begin_with(&mut self, slot: SlotId, tokens: usize, state: &[u8]) {
         let restored = self.decoder.restore(slot, state);
         if let Err(error) = &restored {
-            log::warn!("what another worker has read could not be used, so a prompt is read as a whole: {error}");
+            log::warn!("what was read before could not be used, so a prompt is read as a whole: {error}");
         }
         let kept = restored.map_or(0, |()| self.decoder.reuse(slot, slot, tokens));
         self.show_prompt(slot);
