@@ -39,7 +39,7 @@ const COMMAND: &str = "INFER.RAG";
 /// A question whose chunks are being looked for.
 struct Asked {
     waiting: WaitingForText,
-    plan: PromptPlan,
+    plan: Arc<PromptPlan>,
     told: Told,
     keeping: Option<Keeping>,
 }
@@ -75,13 +75,13 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let IndexModels { embedder, generator } = models;
     let permit = embedder.permit(queue_limit())?;
     let second_look = SecondLook::begin(&request.selection, &generator)?;
-    let plan = PromptPlan {
+    let plan = Arc::new(PromptPlan {
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
         question: request.query.to_owned(),
         budget: request.budget,
         max_tokens: request.options.max_tokens as usize,
         kv: settings.kv,
-    };
+    });
     let mut waiting = WaitingForText::begin(ctx, COMMAND, generator, request.options)?;
     waiting.arrived = arrived;
     // Only the flag is shared: the request counts as queued until a generation worker takes it.
@@ -96,10 +96,15 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         selection: request.selection,
         second_look,
     };
+    let (begun, model) = (Arc::clone(&plan), Arc::clone(&waiting.served.model));
     let asked = Asked { waiting, plan, told, keeping: None };
-    engine()?.run(move || match cache {
-        None => question.find(embedding, move |findings| asked.hand_on(findings)),
-        Some(cache) => asked.look_up(question, embedding, cache),
+    engine()?.run(move || {
+        match cache {
+            None => question.find(embedding, move |findings| asked.hand_on(findings)),
+            Some(cache) => asked.look_up(question, embedding, cache),
+        }
+        // While another thread embeds it.
+        begun.begin(&model);
     })?;
     Ok(Outcome::Pending)
 }

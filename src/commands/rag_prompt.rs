@@ -1,11 +1,11 @@
 //! The prompt of `INFER.RAG`: which of the found chunks go into it, and what the client is told of them.
 
 use super::chunk_prompt::{self, Blocks, Frame};
-use crate::engine::{EngineError, Served};
+use crate::engine::{EngineError, Model, Served};
 use crate::logic::kept_answer::Source;
 use crate::logic::options::{Budget, Kv};
 use crate::logic::passages::{Found, Passage, Passages, Vocabulary, label};
-use crate::logic::prompt::{ContextPassage, rag_messages};
+use crate::logic::prompt::{ContextPassage, asked, rag_messages};
 use crate::redis_api::reply::Failure;
 
 /// What is asked, and how much room the chunks have.
@@ -68,6 +68,17 @@ impl PromptPlan {
         self.check_context(served, tokens.len(), best)?;
         let left_out = (best..found.len()).map(|place| LeftOut { place, tokens: passages.tokens_alone(place) });
         Ok(RagPrompt { tokens, blocks: None, left_out: left_out.collect(), passages: chosen })
+    }
+
+    /// Tokenizes what can be before the chunks are found.
+    pub(super) fn begin(&self, model: &Model) {
+        let begun = match self.kv {
+            Kv::Exact => model.encode(&[asked(&self.question)]).map(drop),
+            Kv::Chunk { .. } => Frame::new(model, &self.system, &self.question).map(drop),
+        };
+        if let Err(error) = begun {
+            log::debug!("INFER.RAG: {error}");
+        }
     }
 
     /// Each chunk is a block of its own, also beside its neighbours.

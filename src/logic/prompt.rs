@@ -17,7 +17,7 @@ pub enum Segment {
     Template(String),
     /// Text of a user or a document: nothing in it is a special token.
     Text(String),
-    /// The same for a text that stands in other prompts as well, as a heading does: its tokens are kept.
+    /// The same for a text that is tokenized again soon, as a heading is: its tokens are kept.
     Common(String),
     /// Token ids, used as they are.
     Tokens(Vec<u32>),
@@ -159,21 +159,23 @@ pub fn rag_messages(system: &str, question: &str, passages: Vec<ContextPassage>)
         content.push(Segment::Common(heading(content.is_empty(), &label)));
         content.append(&mut text);
     }
-    content.push(Segment::Text(if content.is_empty() {
-        question.to_owned()
-    } else {
-        format!("{BETWEEN_PASSAGES}Question: {question}")
-    }));
+    content.push(if content.is_empty() { Segment::Text(question.to_owned()) } else { asked(question) });
     let system = Message { role: Role::System, content: vec![Segment::Common(system.to_owned())] };
     let user = Message { role: Role::User, content };
     vec![system, user]
+}
+
+/// A question below its passages. It is tokenized while it is embedded, so that its tokens are there once the passages are.
+#[must_use]
+pub fn asked(question: &str) -> Segment {
+    Segment::Common(format!("{BETWEEN_PASSAGES}Question: {question}"))
 }
 
 /// The same conversation with nothing in the place of the passages but an empty [`Segment::Tokens`], where each of them is
 /// to stand with what follows it, see [`block`].
 #[must_use]
 pub fn frame_messages(system: &str, question: &str) -> Vec<Message> {
-    let content = vec![Segment::Tokens(Vec::new()), Segment::Text(format!("Question: {question}"))];
+    let content = vec![Segment::Tokens(Vec::new()), Segment::Common(format!("Question: {question}"))];
     let system = Message { role: Role::System, content: vec![Segment::Common(system.to_owned())] };
     vec![system, Message { role: Role::User, content }]
 }
@@ -280,7 +282,7 @@ mod tests {
             Segment::Tokens(vec![7]),
             common("\n\n[2] b.md\n"),
             Segment::Tokens(vec![8]),
-            text("\n\nQuestion: why?"),
+            common("\n\nQuestion: why?"),
         ];
         let expected = [message(Role::System, vec![common("be brief")]), message(Role::User, user)];
         assert_eq!(messages, expected);

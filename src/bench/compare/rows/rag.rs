@@ -225,7 +225,7 @@ pub fn assembly(bench: &Bench) -> Result<Section> {
             format!(
                 "Tokens of chunks are stored, so that nobody tokenizes them again: the second table shows what that saves, measured \
                  with {tokens} tokens. Those of headings, of the system message and of the chat template are kept in memory; the \
-                 question is tokenized each time."
+                 question is tokenized while it is embedded."
             ),
         ],
         tables: vec![table, tokenizing],
