@@ -67,6 +67,11 @@ fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static 
     fields
 }
 
+/// An option that may be left to the server.
+fn auto_or(asked: Option<u32>) -> String {
+    asked.map_or_else(|| "AUTO".to_owned(), |number| number.to_string())
+}
+
 fn details(served: &Served) -> Vec<(&'static str, Value)> {
     let (facts, estimate) = (&served.model.facts, served.estimate());
     let mut fields = vec![
@@ -81,15 +86,16 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
         ("train_context", Value::from(facts.train_context)),
         ("context", Value::from(served.context)),
         ("workers", Value::from(served.layout.workers)),
+        ("workers_option", Value::from(auto_or(served.options.workers))),
         ("threads", Value::from(served.threads())),
-        ("threads_option", Value::from(served.layout.threads.map_or("AUTO".to_owned(), |threads| threads.to_string()))),
+        ("threads_option", Value::from(auto_or(served.options.threads))),
         ("latest_threads", Value::from(served.latest_threads())),
         ("vocabulary", Value::from(facts.vocabulary)),
         ("tokenizer", Value::from(facts.tokenizer.as_str())),
     ];
     match served.model.purpose {
         Purpose::Generation => {
-            fields.push(("parallel", Value::from(served.options.slots())));
+            fields.push(("parallel", Value::from(served.layout.slots)));
             fields.push(("kv_type", Value::from(served.options.cache_type().name())));
             let speculation = if served.speculates() { Speculation::Lookup } else { Speculation::None };
             fields.push(("speculation", Value::from(speculation.name())));

@@ -8,7 +8,7 @@
 //! of them as soon as others have as well. A newcomer waits for the pass under way and for no other. When threads had to
 //! wait for their CPUs, because other processes use them, passes become narrower for a while: see `logic::crowd`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,8 +28,17 @@ pub(super) struct Budget {
     /// What [`Crowd`] counts its time from.
     since: Instant,
     metrics: Arc<Metrics>,
-    /// What was measured when a file was loaded: its fingerprint and the threads that help with few tokens.
-    measured: Mutex<Vec<(String, u32)>>,
+    /// What was measured when files were loaded, by their fingerprints.
+    measured: Mutex<HashMap<(String, Question), u32>>,
+}
+
+/// What a measurement has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Question {
+    /// How many threads help with few tokens.
+    Threads,
+    /// How many workers answer so many requests at once.
+    Workers { requests: u32 },
 }
 
 #[derive(Debug)]
@@ -130,15 +139,14 @@ impl Budget {
     }
 
     /// What was measured for the file with this fingerprint.
-    pub(super) fn measured(&self, fingerprint: &str) -> Option<u32> {
+    pub(super) fn measured(&self, fingerprint: &str, question: Question) -> Option<u32> {
         let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.iter().find(|(file, _)| file == fingerprint).map(|&(_, threads)| threads)
+        measured.get(&(fingerprint.to_owned(), question)).copied()
     }
 
-    pub(super) fn remember(&self, fingerprint: &str, threads: u32) {
+    pub(super) fn remember(&self, fingerprint: &str, question: Question, answer: u32) {
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.retain(|(file, _)| file != fingerprint);
-        measured.push((fingerprint.to_owned(), threads));
+        measured.insert((fingerprint.to_owned(), question), answer);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,9 +208,15 @@ impl Share {
         self.threads == Threads::Auto
     }
 
+    /// Threads that are useful to a pass over `tokens` tokens, at most the CPUs there are.
+    pub(super) fn useful(&self, tokens: usize) -> u32 {
+        let cpus = self.budget.cpus;
+        if tokens > FEW_TOKENS { cpus } else { self.of_model.useful(cpus) }
+    }
+
     /// Waits for the turn of a pass over `tokens` tokens. Passes take a fraction of a second, so this does too.
     pub(super) fn take(&mut self, tokens: usize) -> Turn<'_> {
-        let most = if tokens > FEW_TOKENS { u32::MAX } else { self.of_model.few.load(Ordering::Relaxed) };
+        let most = self.useful(tokens);
         self.take_at_most(most)
     }
 

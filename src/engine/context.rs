@@ -140,6 +140,8 @@ pub(super) struct Context {
     sequence_ptrs: Vec<*mut i32>,
     /// Sequences are to be copied by the next decode call.
     copies_wait: bool,
+    /// Its buffers, as the model counts them.
+    sizes: llama_log::Sizes,
 }
 
 // SAFETY: llama.cpp ties a context to no thread; it only must not be used by two at once, and all use is through `&mut
@@ -181,7 +183,8 @@ impl Context {
             // SAFETY: the context was made for this model just now.
             unsafe { adapter.apply(ptr) };
         }
-        model.note_buffers(llama_log::take_sizes());
+        let sizes = llama_log::take_sizes();
+        model.note_buffers(sizes);
         Ok(Self {
             ptr,
             abort,
@@ -192,6 +195,7 @@ impl Context {
             broken: None,
             sequence_ptrs: Vec::new(),
             copies_wait: false,
+            sizes,
         })
     }
 
@@ -245,11 +249,6 @@ impl Context {
 
     pub(super) fn share(&self) -> &Share {
         &self.share
-    }
-
-    /// The fingerprint of the model.
-    pub(super) fn fingerprint(&self) -> &str {
-        &self.model.facts.fingerprint
     }
 
     /// Says that there is nothing to decode for now, so that others may have the CPUs.
@@ -344,6 +343,7 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: made by llama_init_from_model and not used afterwards.
         unsafe { sys::llama_free(self.ptr.as_ptr()) };
+        self.model.forget_buffers(self.sizes);
     }
 }
 

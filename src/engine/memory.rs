@@ -7,8 +7,9 @@ use redis_infer_gguf::{Header, Value};
 
 use super::error::EngineError;
 use super::model::Purpose;
-use super::served::{self, Layout};
+use super::served;
 use super::source::Checked;
+use crate::logic::layout::Layout;
 use crate::logic::limits;
 use crate::logic::options::{KvType, LoadOptions};
 
@@ -36,7 +37,8 @@ impl MemoryUse {
 
 /// What loading these files with these options will take. The weights and the cache of common architectures are exact;
 /// where layers keep less than all tokens (sliding windows, recurrent state) the cache is an upper bound; the compute
-/// buffers are the largest tensors of a step, a guess.
+/// buffers are the largest tensors of a step, a guess. Where the number of workers will be measured it is that of the layout
+/// which takes more, and what the measurement takes before.
 pub(super) fn estimate(file: &Checked, options: &LoadOptions, layout: Layout) -> MemoryUse {
     let adapter = file.adapter.as_ref().map_or(0, |adapter| adapter.bytes);
     let model = estimate_model(&file.header, file.purpose, options, layout);
@@ -50,10 +52,12 @@ fn estimate_model(header: &Header, purpose: Purpose, options: &LoadOptions, layo
     let trained = header.arch_u32("context_length").unwrap_or(limits::CTX_MAX).max(1);
     let context = u64::from(served::context_of(options, purpose, trained));
     let (sequences, step) = match purpose {
-        Purpose::Generation => (u64::from(options.slots()), u64::from(super::context::UBATCH)),
+        Purpose::Generation => (u64::from(layout.requests()), u64::from(super::context::UBATCH)),
         Purpose::Embedding | Purpose::Reranking => (1, context.next_multiple_of(u64::from(super::embedder::SEQUENCES))),
     };
     let cells = context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+    // A measurement has two contexts for all requests.
+    let measured = if layout.is_open { CACHE_STEP * 2 } else { 0 };
 
     let per_head = |key| header.arch_u32(key).map_or(width / heads, u64::from);
     let of_token = kv_heads(header, layers, heads)
@@ -68,14 +72,15 @@ fn estimate_model(header: &Header, purpose: Purpose, options: &LoadOptions, layo
     let tables = if purpose == Purpose::Generation { 2 } else { heads.saturating_mul(2).saturating_add(1) };
     let scores = tables.saturating_mul(step).saturating_mul(cells);
     let states = number("feed_forward_length").saturating_mul(3).saturating_add(width.saturating_mul(6));
-    let rows = if purpose == Purpose::Generation { u64::from(options.logit_rows()) } else { sequences };
+    let rows =
+        if purpose == Purpose::Generation { u64::from(options.logit_rows(layout.most_slots())) } else { sequences };
     let outputs = vocabulary(header).saturating_add(width).saturating_mul(rows).saturating_mul(2);
     let floats = scores.saturating_add(states.saturating_mul(step)).saturating_add(outputs);
 
     let workers = u64::from(layout.workers);
     MemoryUse {
         weights: header.file_size,
-        kv: kv.saturating_mul(cells).saturating_mul(sequences).saturating_mul(workers),
+        kv: kv.saturating_mul(cells.max(measured)).saturating_mul(sequences),
         compute: floats.saturating_mul(4).saturating_mul(workers),
     }
 }
@@ -256,7 +261,7 @@ mod tests {
             set(&format!("x.{key}"), Value::U32(u32::MAX));
         }
         let options = LoadOptions::new("m", "p");
-        let layout = Layout { workers: 256, threads: None };
+        let layout = Layout::choose(&LoadOptions { workers: Some(256), ..LoadOptions::new("m", "p") }, 256);
         assert_eq!(estimate_model(&header, Purpose::Generation, &options, layout).total(), u64::MAX);
     }
 }

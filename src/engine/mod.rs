@@ -9,7 +9,7 @@
 //! | `infer-rank-N` | WORKERS of each reranking model | one `llama_context` | its model's queue |
 //! | `infer-desk-N` | 2 | nothing | texts to tokenize, prompts to assemble |
 //! | (named as their worker) | a worker's threads for one forward pass, less one | nothing | the next pass (`team.cpp`) |
-//! | `infer-load` | one per load or unload that runs | the model until it is ready | the file, or the workers to end |
+//! | `infer-load` | one per load or unload that runs, two while layouts are compared | the model until it is ready, and the contexts that are measured | the file, or the workers to end |
 //!
 //! The weights (`Model`) are shared and never change; contexts are not shared. A request is plain owned data that
 //! moves: command -> desk -> queue -> worker -> its sink. Its sink is called exactly once or dropped, and a dropped
@@ -35,6 +35,9 @@
 //!
 //! Workers of a model keep in memory what their slots lose (`worker/keeping`, `kv_store`), for each other and for themselves. Its lock is held
 //! to compare tokens, never to copy or free keys and values; `INFO` and `CONFIG SET` do without it.
+//!
+//! How many workers a generation model has is measured when it is loaded, unless WORKERS says it: see `measure`. They answer
+//! as many requests at once either way.
 //!
 //! Rejected: a context shared behind a lock (one long prompt would stop everybody), a thread per request (memory of a
 //! context each), calling Redis from workers (they run niced, and would hold up the main thread while holding its

@@ -211,10 +211,16 @@ impl Model {
         })
     }
 
-    /// Counts the buffers of a context that was made for this model, and that lives as long as the model is served.
+    /// Counts the buffers of a context that was made for this model.
     pub(super) fn note_buffers(&self, sizes: Sizes) {
         self.kv_bytes.fetch_add(sizes.kv, Ordering::Relaxed);
         self.compute_bytes.fetch_add(sizes.compute, Ordering::Relaxed);
+    }
+
+    /// Takes back [`Model::note_buffers`].
+    pub(super) fn forget_buffers(&self, sizes: Sizes) {
+        self.kv_bytes.fetch_sub(sizes.kv, Ordering::Relaxed);
+        self.compute_bytes.fetch_sub(sizes.compute, Ordering::Relaxed);
     }
 
     /// The LoRA adapter that belongs to it.

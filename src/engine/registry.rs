@@ -15,11 +15,12 @@ use super::kv_store::KvStore;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::model::{Model, Purpose};
-use super::served::{Host, Layout, Served};
+use super::served::{Host, Served};
 use super::stop::Stop;
 use super::threads::Manners;
 use super::{memory, source, threads};
 use crate::logic::kept::KvUse;
+use crate::logic::layout::Layout;
 use crate::logic::options::LoadOptions;
 
 /// What the engine needs to know about its host.
@@ -116,7 +117,14 @@ impl Engine {
     fn load_now(&self, load: &Arc<Load>) -> Result<Served, EngineError> {
         let options = &load.options;
         let file = source::check(options, self.settings.model_dir.as_deref())?;
-        let layout = Layout::choose(options.workers, options.threads, self.settings.cpus)?;
+        let cpus = self.settings.cpus;
+        let layout = Layout::choose(options, cpus);
+        if layout.needs() > cpus {
+            let (workers, of_each) = (layout.workers, layout.needs() / layout.workers);
+            return Err(EngineError::LoadFailed(format!(
+                "WORKERS {workers} x THREADS {of_each} is more than the {cpus} CPUs of this machine"
+            )));
+        }
         let needs = memory::estimate(&file, options, layout);
         let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
         let model = Model::load(file, load)?;

@@ -1,6 +1,6 @@
 //! A model in service: weights, queue, worker threads, and the checks a request passes before it is queued.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::block_reads::BlockReads;
@@ -12,7 +12,7 @@ use super::embedder::{self, Embedder};
 use super::error::EngineError;
 use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice};
 use super::kv_store::{KvStore, ModelStore};
-use super::measure::measure_threads;
+use super::measure::Trial;
 use super::memory::{MemoryUse, Reservation};
 use super::metrics::Metrics;
 use super::model::{Model, Purpose, Special};
@@ -21,6 +21,7 @@ use super::stop::Stop;
 use super::threads::Manners;
 use super::worker::Worker;
 use crate::logic::kv_rows::KvRows;
+use crate::logic::layout::Layout;
 use crate::logic::limits;
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, OutputForm, Pooling, Speculation};
 
@@ -33,38 +34,6 @@ const EMBED_BATCH: u32 = 2048;
 /// How often a model that is unloaded is asked whether it has requests.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
 
-/// Worker threads of a model and compute threads of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    /// Worker threads, each with its own context.
-    pub workers: u32,
-    /// Compute threads of one forward pass; `None` for as many as help and are free, pass by pass.
-    pub threads: Option<u32>,
-}
-
-impl Layout {
-    /// Fills in the number of workers if it was left to AUTO, so that WORKERS x THREADS stays within `cpus`.
-    ///
-    /// AUTO is two workers: two contexts side by side give more than one with as many threads, because threads of one
-    /// context wait for each other. More than two would take memory for a cache each, and with AUTO threads two use
-    /// all CPUs.
-    ///
-    /// # Errors
-    /// When what was asked for needs more than `cpus` threads.
-    pub fn choose(workers: Option<u32>, threads: Option<u32>, cpus: u32) -> Result<Self, EngineError> {
-        let cpus = cpus.max(1);
-        let of_each = threads.unwrap_or(1).max(1);
-        let layout = Self { workers: workers.unwrap_or((cpus / of_each).clamp(1, 2)), threads };
-        if layout.workers * of_each > cpus {
-            return Err(EngineError::LoadFailed(format!(
-                "WORKERS {} x THREADS {of_each} is more than the {cpus} CPUs of this machine",
-                layout.workers
-            )));
-        }
-        Ok(layout)
-    }
-}
-
 /// A loaded model with its running workers.
 #[derive(Debug)]
 pub struct Served {
@@ -72,7 +41,7 @@ pub struct Served {
     pub model: Arc<Model>,
     /// How it was loaded.
     pub options: LoadOptions,
-    /// Workers, and threads as they were asked for.
+    /// Workers and their requests, and threads as they were asked for.
     pub layout: Layout,
     pass_threads: Arc<PassThreads>,
     budget: Arc<Budget>,
@@ -128,11 +97,11 @@ impl Served {
             )));
         }
         let stop = host.stop.clone();
-        let spec = |purpose| PoolSpec {
+        let spec = |purpose, layout: Layout| PoolSpec {
             model: model.name.clone(),
             thread_prefix: purpose,
             workers: layout.workers,
-            per_worker: if model.purpose == Purpose::Generation { options.slots() } else { 1 },
+            per_worker: if model.purpose == Purpose::Generation { layout.slots } else { 1 },
             manners: host.manners,
             stop: stop.clone(),
         };
@@ -141,18 +110,24 @@ impl Served {
         let share = |urgent| Share::new(host.budget, threads, urgent, &pass_threads);
         let context = context_of(&options, model.purpose, trained);
         let kept = Arc::new(host.kept.for_model(model.longest_cut()));
+        let mut layout = layout;
         let workers = match model.purpose {
             Purpose::Generation => {
-                let pool = generate_pool(spec("infer-gen"), &model, &options, context, share(false), &kept)?;
-                Workers::Generate(pool)
+                check_speculation(&model, &options)?;
+                let (share, manners) = (share(false), host.manners);
+                let trial = Trial { model: &model, options: &options, context, share: &share, stop: &stop, manners };
+                layout = trial.settle(layout)?;
+                let contexts = generation_spec(&options, context, layout.slots);
+                let guesses = speculates(&model, &options);
+                Workers::Generate(generate_pool(spec("infer-gen", layout), &model, contexts, guesses, share, &kept)?)
             }
             // Somebody waits for a search or a question to begin.
             Purpose::Embedding => {
                 let output = Output::Vectors(options.pooling);
-                Workers::Embed(embed_pool(spec("infer-emb"), &model, output, context, share(true))?)
+                Workers::Embed(embed_pool(spec("infer-emb", layout), &model, output, context, share(true))?)
             }
             Purpose::Reranking => {
-                Workers::Embed(embed_pool(spec("infer-rank"), &model, Output::Scores, context, share(true))?)
+                Workers::Embed(embed_pool(spec("infer-rank", layout), &model, Output::Scores, context, share(true))?)
             }
         };
         Ok(Self {
@@ -472,35 +447,38 @@ fn abort_switch(stop: &Stop) -> Arc<AbortSwitch> {
     Arc::new(AbortSwitch { stop: stop.clone(), ..AbortSwitch::default() })
 }
 
-fn generate_pool(
-    spec: PoolSpec,
-    model: &Arc<Model>,
-    options: &LoadOptions,
-    context: u32,
-    share: Share,
-    kept: &Arc<ModelStore>,
-) -> Result<Pool<GenerateJob>, EngineError> {
-    let slots = options.slots();
+/// A context of a generation model that advances `slots` requests of `context` tokens.
+pub(super) fn generation_spec(options: &LoadOptions, context: u32, slots: u32) -> ContextSpec {
+    ContextSpec {
+        context,
+        sequences: slots,
+        batch: PREFILL_BATCH.max(slots),
+        logits: options.logit_rows(slots),
+        kv_type: options.cache_type(),
+        output: Output::Logits,
+    }
+}
+
+fn check_speculation(model: &Model, options: &LoadOptions) -> Result<(), EngineError> {
     if options.speculation == Some(Speculation::Lookup) && !model.can_rewind() {
         return Err(EngineError::LoadFailed(format!(
             "architecture '{}' cannot take back a token, which SPECULATION LOOKUP needs; leave the option out",
             model.facts.architecture
         )));
     }
-    let speculates = speculates(model, options);
-    let context_spec = ContextSpec {
-        context,
-        sequences: slots,
-        batch: PREFILL_BATCH.max(slots),
-        logits: options.logit_rows(),
-        kv_type: options.cache_type(),
-        output: Output::Logits,
-    };
+    Ok(())
+}
+
+fn generate_pool(
+    spec: PoolSpec,
+    model: &Arc<Model>,
+    context_spec: ContextSpec,
+    speculates: bool,
+    share: Share,
+    kept: &Arc<ModelStore>,
+) -> Result<Pool<GenerateJob>, EngineError> {
     let (model, vocabulary, stop) = (Arc::clone(model), Arc::clone(model), spec.stop.clone());
-    let one_at_a_time = Mutex::new(());
     let make = move || {
-        // One measures how many threads are useful, undisturbed by the others.
-        let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let abort = abort_switch(&stop);
         let mut made = Context::new(Arc::clone(&model), context_spec, Arc::clone(&abort), share.another())?;
         if !made.remembers() {
@@ -509,19 +487,20 @@ fn generate_pool(
                 model.facts.architecture
             )));
         }
-        if made.sequence_capacity() < context {
+        if made.sequence_capacity() < context_spec.context {
             return Err(EngineError::Internal(format!(
-                "llama.cpp made sequences of {} tokens instead of {context}",
-                made.sequence_capacity()
+                "llama.cpp made sequences of {} tokens instead of {}",
+                made.sequence_capacity(),
+                context_spec.context
             )));
         }
-        measure_threads(&mut made)?;
         Ok(LlamaDecoder::new(made, abort))
     };
     let kept = Arc::clone(kept);
     let serve = move |decoder, inbox| {
         let (vocabulary, kept) = (Arc::clone(&vocabulary), Arc::clone(&kept));
-        Worker::new(decoder, vocabulary, inbox, kept, slots as usize, context_spec.batch as usize, speculates).run();
+        let (slots, batch) = (context_spec.sequences as usize, context_spec.batch as usize);
+        Worker::new(decoder, vocabulary, inbox, kept, slots, batch, speculates).run();
     };
     Pool::start(spec, make, serve)
 }
@@ -556,25 +535,4 @@ fn embed_pool(
         Ok(Embedder::new(made, abort, context_spec.batch as usize))
     };
     Pool::start(spec, make, |embedder, inbox| embedder.run(&inbox))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_never_uses_more_threads_than_cpus() {
-        for cpus in 1_u32..=64 {
-            for threads in [None, Some(1), Some(cpus.div_ceil(2)), Some(cpus)] {
-                let layout = Layout::choose(None, threads, cpus).unwrap();
-                assert!(layout.workers * threads.unwrap_or(1) <= cpus, "{layout:?} on {cpus}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_layout_larger_than_the_machine_is_refused_with_both_numbers() {
-        let error = Layout::choose(Some(3), Some(2), 4).unwrap_err().to_string();
-        assert!(error.contains("WORKERS 3 x THREADS 2") && error.contains("4 CPUs"), "{error}");
-    }
 }

@@ -4,6 +4,7 @@ mod drafts;
 mod keeping;
 mod lending;
 mod loading;
+mod measuring;
 mod splicing;
 
 use std::sync::atomic::{AtomicBool, Ordering};

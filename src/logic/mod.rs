@@ -21,6 +21,7 @@ pub mod kept;
 pub mod kept_answer;
 pub mod keys;
 pub mod kv_rows;
+pub mod layout;
 pub mod limits;
 pub mod logprobs;
 pub mod memo;

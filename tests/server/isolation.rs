@@ -19,7 +19,7 @@ fn slow_server(options: &[&str]) -> Server {
     server
 }
 
-/// As many workers as the machine has CPUs, two requests at once on each.
+/// Room for four requests at once; on one CPU for two.
 fn busy_server() -> Server {
     slow_server(&["PARALLEL", "2"])
 }

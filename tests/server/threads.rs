@@ -26,21 +26,22 @@ fn a_request_alone_has_all_cpus() {
     load(&mut client, &EMBED, &[]);
     let prompt = "the cat sat on the mat ".repeat(15);
     let several = cpus(&mut client) > 1;
-    for (number, command) in
-        [cmd!["INFER.GENERATE", "chat", 0, "TEXT", &prompt, "MAXTOKENS", 1], cmd!["INFER.EMBED", "embed", 1, &prompt]]
-            .iter()
-            .enumerate()
-    {
+    for model in ["chat", "embed"] {
         let before = wide_passes(&mut client);
-        // Not the first time if other processes have the CPUs just then.
+        let mut attempt = 0;
+        // Not the first time if other processes have the CPUs just then. What was read before would not be read again.
         eventually("a pass of several threads", || {
-            client.ok(command);
+            attempt += 1;
+            let prompt = format!("{attempt} {prompt}");
+            client.ok(&match model {
+                "chat" => cmd!["INFER.GENERATE", "chat", 0, "TEXT", prompt, "RAW", "MAXTOKENS", 1],
+                _ => cmd!["INFER.EMBED", "embed", 1, prompt],
+            });
             !several || wide_passes(&mut client) > before
         });
-        let facts = client.ok(&cmd!["INFER.MODEL", ["chat", "embed"][number]]);
+        let facts = client.ok(&cmd!["INFER.MODEL", model]);
         assert_eq!(text(field(&facts, "threads_option")), "AUTO");
         assert!(int(field(&facts, "latest_threads")) >= 1);
-        assert_eq!(int(field(&facts, "workers")), if several { 2 } else { 1 });
     }
 }
 
@@ -56,10 +57,45 @@ fn two_requests_on_two_cpus_have_one_each() {
     }
 }
 
+/// What INFER.MODEL tells of the model `chat` loaded with these options.
+fn facts_with(client: &mut Client, options: &[&str]) -> [i64; 4] {
+    load(client, &CHAT, options);
+    let facts = client.ok(&cmd!["INFER.MODEL", "chat"]);
+    let asked = if options.contains(&"WORKERS") { "1" } else { "AUTO" };
+    assert_eq!(text(field(&facts, "workers_option")), asked);
+    client.ok(&cmd!["INFER.UNLOAD", "chat"]);
+    ["workers", "parallel", "kv_bytes", "estimated_kv_bytes"].map(|name| int(field(&facts, name)))
+}
+
+#[test]
+fn auto_serves_as_many_requests_by_one_worker_as_by_two() {
+    let server = Server::start();
+    let mut client = server.client();
+    let requests: u32 = if cpus(&mut client) > 1 { 6 } else { 3 };
+    let [workers, parallel, kv_bytes, estimated] = facts_with(&mut client, &["PARALLEL", "3"]);
+    assert_eq!(workers * parallel, i64::from(requests), "{workers} workers");
+    // Nothing of the measurement is left, and neither layout takes another cache.
+    let whole = facts_with(&mut client, &["WORKERS", "1", "PARALLEL", &requests.to_string()]);
+    assert_eq!([kv_bytes, estimated], [whole[2], whole[3]]);
+
+    load(&mut client, &SLOW, &["PARALLEL", "3", "CTX", "4096"]);
+    let mut busy: Vec<Client> = (0..requests).map(|_| server.client()).collect();
+    for (number, client) in busy.iter_mut().enumerate() {
+        let prompt = format!("{number} goes on");
+        client.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", prompt, "MAXTOKENS", 4000]);
+    }
+    eventually("all generate at once", || {
+        let running = client.ok(&cmd!["INFER.PS"]);
+        let generated = array(&running).iter().filter(|request| int(field(request, "generated_tokens")) > 0).count();
+        generated == busy.len()
+    });
+}
+
 /// Two workers that generate at once never take a CPU from each other.
 fn assert_shares(server: &Server) {
     let mut client = server.client();
-    load(&mut client, &SLOW, &["PARALLEL", "1", "CTX", "16384"]);
+    let workers = cpus(&mut client).min(2).to_string();
+    load(&mut client, &SLOW, &["WORKERS", &workers, "PARALLEL", "1", "CTX", "16384"]);
     let mut busy: Vec<Client> = (0..cpus(&mut client)).map(|_| server.client()).collect();
     for (number, client) in busy.iter_mut().enumerate() {
         let prompt = format!("{number} goes on");

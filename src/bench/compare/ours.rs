@@ -94,10 +94,19 @@ impl Ours {
         info_field(&text, name).with_context(|| format!("INFO has no {name}"))
     }
 
-    /// Contexts of the model `chat`.
-    pub fn workers(&self) -> Result<usize> {
+    /// Workers of the model `chat`, and requests that each advances together.
+    pub fn workers(&self) -> Result<(usize, usize)> {
         let fields = Fields::of(redis::cmd("INFER.MODEL").arg("chat").query(&mut self.connection()?)?)?;
-        Ok(usize::try_from(fields.number("workers")?)?)
+        Ok((usize::try_from(fields.number("workers")?)?, usize::try_from(fields.number("parallel")?)?))
+    }
+
+    /// Options of INFER.LOAD for as many requests in the layout that AUTO has not chosen, where there are CPUs for it.
+    pub fn other_layout(&self, cpus: usize) -> Result<String> {
+        let (workers, parallel) = self.workers()?;
+        Ok(match (workers, cpus) {
+            (1, 2..) => format!("WORKERS 2 PARALLEL {}", parallel.div_ceil(2)),
+            _ => format!("WORKERS 1 PARALLEL {}", workers * parallel),
+        })
     }
 
     /// How the model `chat` is laid out: its workers and threads.

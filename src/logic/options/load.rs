@@ -205,7 +205,8 @@ impl LoadOptions {
         }
     }
 
-    /// Requests that one worker of a generation model advances together.
+    /// Requests that one worker of a generation model advances together; see [`Layout`](crate::logic::layout::Layout), which
+    /// may join those of two.
     pub fn slots(&self) -> u32 {
         self.parallel.unwrap_or(limits::PARALLEL_DEFAULT)
     }
@@ -220,11 +221,11 @@ impl LoadOptions {
         self.speculation != Some(Speculation::None)
     }
 
-    /// Rows of logits that one forward pass of a generation model makes at most: one for each request, or all for the
-    /// drafts of one.
-    pub fn logit_rows(&self) -> u32 {
+    /// Rows of logits that one forward pass of a generation model makes at most: one for each of `slots` requests, or all
+    /// for the drafts of one.
+    pub fn logit_rows(&self, slots: u32) -> u32 {
         let drafts = if self.speculates() { DRAFTS_MAX as u32 } else { 0 };
-        self.slots().max(1 + drafts)
+        slots.max(1 + drafts)
     }
 
     /// `name` from `path` with the default of every option.

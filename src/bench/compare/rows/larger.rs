@@ -19,16 +19,16 @@ pub fn run(bench: &Bench) -> Result<Section> {
     let model = made(&bench.arguments.shape_model)?;
     let (rounds, tokens, prompt) = (bench.pick(2, 1), bench.pick(24, 6), bench.pick(64, 16));
     let cpus = bench.cpus;
-    let threads = cpus.to_string();
     let ours = bench.ours_plain(&model, &["PARALLEL", "2", "CTX", "1024"])?;
-    let whole = bench.ours_plain(&model, &["WORKERS", "1", "THREADS", &threads, "PARALLEL", "4", "CTX", "1024"])?;
+    let options = words(&format!("{} CTX 1024", ours.other_layout(cpus)?));
+    let other = bench.ours_plain(&model, &options.iter().map(String::as_str).collect::<Vec<_>>())?;
     let flags = format!("-np {CLIENTS} -c 4096 -t {cpus}");
     let off = format!("{flags} -fa off");
     let peers = [bench.peer(&model.path, &words(&flags))?, bench.peer(&model.path, &words(&off))?];
     let prompts = ours.prompts()?;
     let sides: [(String, &dyn Server); 4] = [
         (format!("redis-infer, defaults ({})", ours.layout()?), &ours),
-        (format!("redis-infer ({})", whole.layout()?), &whole),
+        (format!("redis-infer ({})", other.layout()?), &other),
         (format!("llama-server `{flags}`"), &peers[0]),
         (format!("llama-server `{off}`"), &peers[1]),
     ];

@@ -58,7 +58,7 @@ pub fn run(bench: &Bench) -> Result<Section> {
     Ok(Section {
         title: "Settings of llama.cpp",
         text: vec![
-            "Tokens per second of one context with one thread, as the module has it for each worker on a small machine, by \
+            "Tokens per second of one context with one thread, as each of two workers has it on two CPUs, by \
              llama-batched-bench: no server, no module. The first row is what the module uses; each other row changes something. One run \
              each."
                 .into(),
