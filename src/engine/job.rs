@@ -207,6 +207,11 @@ pub struct GenerateJob {
 }
 
 impl GenerateJob {
+    /// Whether it reads its prompt as any other request would, and leaves it to others.
+    pub(super) fn is_exact(&self) -> bool {
+        self.splices.is_empty() && self.cut.is_none()
+    }
+
     /// Answers the request. Its place is given back first: a client that has its answer may send the next request at
     /// once.
     pub(super) fn answer(self, result: Result<Generation, EngineError>) {

@@ -180,10 +180,9 @@ impl<D: Decoder> Worker<D> {
             fail(job, EngineError::Internal("a request was admitted without a free slot".to_owned()));
             return;
         };
-        let exact = job.splices.is_empty() && job.cut.is_none();
-        let kept = self.find_kept(slot, exact);
-        self.keep_leaving(slot, exact);
-        let loan = self.borrow(slot, exact, kept);
+        let kept = self.find_kept(slot, job.is_exact());
+        self.keep_leaving(slot);
+        let loan = self.borrow(slot, job.is_exact(), kept);
         let running = Running {
             sampler,
             text: TextAssembler::new(job.options.stop.clone()),

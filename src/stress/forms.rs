@@ -104,6 +104,7 @@ pub(crate) const FORMS: &[Form] = &[
     form(30, "INFER.DETOKENIZE $generator 1 $key", &["BLOB $blob"]),
     form(10, "INFER.DETOKENIZE $generator 0 BLOB $blob", &[]),
     form(60, "INFER.GENERATE $generator 0 TEXT $text MAXTOKENS $few", GENERATION),
+    form(20, "INFER.GENERATE * 0 TEXT $story RAW MAXTOKENS $few", GENERATION),
     form(20, "INFER.GENERATE $generator 1 $key RAW MAXTOKENS $few", GENERATION),
     form(10, "INFER.GENERATE $generator 2 $key $key BLOB $blob MAXTOKENS $some", GENERATION),
     form(2, "INFER.GENERATE $generator 0 TEXT $text MAXTOKENS $many TIMEOUT $time", GENERATION),
@@ -177,6 +178,18 @@ pub(crate) const TEXTS: &[&str] = &[
     "fn main() { println!(\"{}\", 1 + 1); }",
     "word word word word word word word word word word word word word word word word word word word word word word \
      word word word word word word word word word word word word word word word word word word word word word word",
+];
+
+/// More of them than a model has slots.
+pub(crate) const STORIES: &[&str] = &[
+    "Once there was a cat who lived by the sea. ",
+    "My neighbour has a garden with tomatoes. ",
+    "In the city the trains run until midnight. ",
+    "The teacher asked how far away the moon is. ",
+    "Nobody remembered who had built the bridge. ",
+    "Every winter the road to the village closes. ",
+    "She kept the letters in a box of painted tin. ",
+    "Two clocks in one house never tell the same time. ",
 ];
 
 pub(crate) const TOKEN_BLOBS: &[&[u8]] = &[b"a\0\0\0", b"a\0\0\0b\0\0\0", b"\xff\xff\xff\xff", b"abc", b"\x01\0\0\0"];

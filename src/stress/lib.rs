@@ -5,7 +5,7 @@ mod forms;
 
 use fastrand::Rng;
 
-use forms::{FORMS, Form, TEXTS, TOKEN_BLOBS};
+use forms::{FORMS, Form, STORIES, TEXTS, TOKEN_BLOBS};
 
 /// A line: a command's name and its arguments.
 pub type Line = Vec<Vec<u8>>;
@@ -107,6 +107,8 @@ impl Lines {
                 self.pick(&[chat, embed, rank, "/no/such.gguf".to_owned()])
             }
             "text" => self.pick(TEXTS),
+            // Long enough to be kept when others take their place.
+            "story" => self.pick(STORIES).repeat(6),
             "blob" => self.pick(TOKEN_BLOBS),
             "key" => self.pick(&[
                 "k0",

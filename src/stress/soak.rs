@@ -1,7 +1,7 @@
 //! The clients of `make soak`: random lines at one server for a given time, then what came of it.
 //!
 //! Memory is compared between two moments of rest, at a fifth of the time (at most two minutes) and at the end: no
-//! request runs then, and only the two models that stay are loaded. The exit status is 1 when it grew by more than
+//! request runs then, only the two models that stay are loaded, and nothing is kept for later prompts. The exit status is 1 when it grew by more than
 //! 5 %, when a client hung, or when the server died.
 
 use std::collections::BTreeMap;
@@ -204,6 +204,11 @@ impl Soak {
         let mut connection = self.connect().ok()?;
         self.unload_all_but_two(&mut connection)?;
         redis::cmd("FLUSHALL").query::<Value>(&mut connection).ok()?;
+        // What is kept for later prompts grows up to its budget: of it there is to be nothing.
+        for budget in ["0", "1gb"] {
+            redis::cmd("CONFIG").arg("SET").arg("infer.kv-budget").arg(budget).query::<Value>(&mut connection).ok()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
         redis::cmd("MEMORY").arg("PURGE").query::<Value>(&mut connection).ok()?;
         std::thread::sleep(Duration::from_secs(2));
         let info: String = redis::cmd("INFO").arg("memory").query(&mut connection).ok()?;

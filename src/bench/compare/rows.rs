@@ -10,6 +10,7 @@ mod memory;
 mod one_stream;
 mod plain;
 mod rag;
+mod rotation;
 mod settings;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ use super::report::Section;
 type Row = fn(&Bench) -> Result<Section>;
 
 /// Every row, with the name under which it can be run alone.
-pub const ROWS: [(&str, Row); 15] = [
+pub const ROWS: [(&str, Row); 16] = [
     ("F1", one_stream::run),
     ("F2", clients::eight),
     ("F3", clients::neighbours),
@@ -33,6 +34,7 @@ pub const ROWS: [(&str, Row); 15] = [
     ("F9", memory::run),
     ("gaps", latency::gaps),
     ("ttft", latency::first_token),
+    ("rotation", rotation::run),
     ("clients", clients::curve),
     ("copies", copies::run),
     ("larger", larger::run),

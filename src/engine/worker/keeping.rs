@@ -18,11 +18,10 @@ impl<D: Decoder> Worker<D> {
         self.kept.sequence(prompt, have).map(|(tokens, state)| Loan::at_hand(tokens, state))
     }
 
-    /// Keeps what `slot` holds before the request that was just admitted takes its place; `exact` tells of what this one will
-    /// leave there. What waits to be settled is not kept.
-    pub(super) fn keep_leaving(&mut self, slot: SlotId, exact: bool) {
-        let keeps = self.exact.get_mut(slot.index()).is_some_and(|of_slot| std::mem::replace(of_slot, exact));
-        if !keeps || !self.decoder.can_copy() || !self.decoder.is_settled() {
+    /// Keeps what `slot` holds before the request that was just admitted takes its place. What waits to be settled is not kept.
+    pub(super) fn keep_leaving(&mut self, slot: SlotId) {
+        let is_exact = self.exact.get(slot.index()).is_some_and(|exact| *exact);
+        if !is_exact || !self.decoder.can_copy() || !self.decoder.is_settled() {
             return;
         }
         let leaving = self.scheduler.leaving(slot);

@@ -69,10 +69,17 @@ impl<D: Decoder> Worker<D> {
         }
         let kept = restored.map_or(0, |()| self.decoder.reuse(slot, slot, tokens));
         self.show_prompt(slot);
+        self.begin(slot, kept);
+    }
+
+    /// Begins a request whose slot holds the first `kept` tokens of its prompt now, and nothing else.
+    fn begin(&mut self, slot: SlotId, kept: usize) {
         self.scheduler.start(slot, kept);
-        if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
+        let running = self.running.get_mut(slot.index()).and_then(Option::as_mut);
+        if let (Some(running), Some(exact)) = (running, self.exact.get_mut(slot.index())) {
             running.loan = None;
             running.cached_tokens = kept;
+            *exact = running.job.is_exact();
         }
     }
 
@@ -106,10 +113,7 @@ impl<D: Decoder> Worker<D> {
     pub(super) fn begin_admitted(&mut self) {
         while let Some(Admission { slot, source, keep }) = self.scheduler.next_start() {
             let kept = self.decoder.reuse(slot, source, keep);
-            self.scheduler.start(slot, kept);
-            if let Some(running) = self.running.get_mut(slot.index()).and_then(Option::as_mut) {
-                running.cached_tokens = kept;
-            }
+            self.begin(slot, kept);
         }
     }
 
