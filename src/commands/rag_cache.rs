@@ -16,14 +16,15 @@ use super::runtime::engine;
 use crate::engine::{Purpose, Served, Ticket};
 use crate::logic::cache::{CacheKeys, CacheSettings, entry_id};
 use crate::logic::index::IndexSettings;
-use crate::logic::kept_answer::{Circumstances, KeptAnswer, scope};
-use crate::logic::keys::IndexKeys;
+use crate::logic::kept_answer::{Circumstances, KeptAnswer, Source, scope};
+use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
 use crate::logic::options::{Caching, Rag};
 use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
 use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::keyspace_thread;
 use crate::redis_api::reply::Failure;
+use crate::redis_api::vset;
 
 /// The cache of an index, for one question.
 #[derive(Debug)]
@@ -87,9 +88,10 @@ impl AnswerCache {
     /// The answer to this very question. Refuses who may not use the cache, whatever is in it.
     pub(super) fn exact(&mut self, keyspace: &Keyspace<'_>) -> Result<Option<KeptAnswer>, Failure> {
         self.check_storing(keyspace)?;
-        self.version = Stats::read(keyspace, &self.index.data(self.settings.generation))?.version();
+        let data = self.index.data(self.settings.generation);
+        self.version = Stats::read(keyspace, &data)?.version();
         let (_, entry) = cache_lookup::exact(keyspace, &self.keys, &self.scope(), &self.question)?;
-        let kept = entry.and_then(|entry| self.take(Finding::exact(entry)));
+        let kept = entry.and_then(|entry| self.take(keyspace, &data, Finding::exact(entry)));
         if kept.is_some() || !self.wants_similar() {
             self.course.how.count(&engine()?.metrics);
         }
@@ -103,7 +105,7 @@ impl AnswerCache {
         self.version = Stats::read(keyspace, &data)?.version();
         let settings = self.cache_settings();
         let finding = cache_lookup::similar(keyspace, &self.keys, &settings, &self.scope(), vector, threshold)?;
-        let kept = self.take(finding);
+        let kept = self.take(keyspace, &data, finding);
         self.course.how.count(&engine()?.metrics);
         Ok(kept)
     }
@@ -160,10 +162,10 @@ impl AnswerCache {
     }
 
     /// Notes what was found, and gives the answer that may be given for it.
-    fn take(&mut self, finding: Finding) -> Option<KeptAnswer> {
+    fn take(&mut self, keyspace: &Keyspace<'_>, data: &DataKeys, finding: Finding) -> Option<KeptAnswer> {
         let entry = finding.entry.filter(|_| self.version.is_some())?;
         // What others have written into the entry may be anything.
-        let kept = KeptAnswer::from_json(&entry.answer)?;
+        let kept = KeptAnswer::from_json(&entry.answer).filter(|kept| may_read(keyspace, data, kept))?;
         self.course.nearest = finding.score.map(|score| (score, entry.prompt));
         self.course.how = finding.how;
         (finding.how != How::Not).then_some(kept)
@@ -177,6 +179,15 @@ impl AnswerCache {
         let IndexSettings { embed_model, embedder, dim, .. } = self.settings.clone();
         CacheSettings { embed_model, embedder, dim, epoch: new_epoch() }
     }
+}
+
+/// Whether the caller may read all that an answer was made from. Who may not is refused it where it is searched for, as without a cache.
+fn may_read(keyspace: &Keyspace<'_>, data: &DataKeys, kept: &KeptAnswer) -> bool {
+    let chunks = |source: &Source| {
+        let key = |&chunk: &u32| data.tokens(&chunk_id(&source.path, chunk));
+        source.chunks.iter().map(key).all(|key| keyspace.check_read("GET", &[&key]).is_ok())
+    };
+    vset::check_searching(keyspace, &data.vectors()).is_ok() && kept.sources.iter().all(chunks)
 }
 
 /// The version of the documents; `None` where there is no index any more.

@@ -207,6 +207,26 @@ fn a_user_may_ask_the_cache_with_the_rights_in_the_document_and_with_none_of_the
 }
 
 #[test]
+fn an_answer_made_from_what_a_user_may_not_read_is_not_given_to_that_user() {
+    let (server, mut admin) = server_with(CHAT);
+    admin.ok(&ask(CAT, 0.0));
+    let reading = ["~vec:{docs}*", "%R~tokens:{docs}*"];
+    let asking: Vec<&str> = ASKING.iter().chain(&CACHING).copied().filter(|rule| !reading.contains(rule)).collect();
+    // Some of the vectors and tokens, or none.
+    for rights in [&["~vec:{docs}*"][..], &["%R~tokens:{docs}*"], &["~vec:{docs}*", "%R~tokens:{docs}:other*"]] {
+        let mut bob = user(&server, &[&asking[..], rights, &["+ping"]].concat());
+        for (question, threshold) in [(CAT, 1.0), (DOG, 0.0)] {
+            bob.refused(&ask(question, threshold), "NOPERM", "");
+        }
+        bob.assert_in_step();
+    }
+    let mut bob = user(&server, &[&asking[..], &reading].concat());
+    for (question, how) in [(CAT, "exact"), (DOG, "similar")] {
+        assert_eq!(text(field(&bob.ok(&ask(question, 0.0)), "cache")), how);
+    }
+}
+
+#[test]
 fn rights_taken_away_while_an_answer_is_made_keep_it_from_being_stored() {
     let (server, mut admin) = server_with(SLOW);
     let mut bob = user(&server, &["+@all", "~*"]);
