@@ -1,4 +1,4 @@
-//! `INFER.INDEXINFO`: what an index holds. Every number is kept as a counter, so nothing is counted here.
+//! `INFER.INDEXINFO`: what an index holds. Every number of its keys is kept as a counter, so no key is counted here.
 
 use redis_module::Context;
 

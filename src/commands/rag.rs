@@ -96,7 +96,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         selection: request.selection,
         second_look,
     };
-    let (begun, model) = (Arc::clone(&plan), Arc::clone(&waiting.served.model));
+    let (early, model) = (Arc::clone(&plan), Arc::clone(&waiting.served.model));
     let asked = Asked { waiting, plan, told, keeping: None };
     engine()?.run(move || {
         match cache {
@@ -104,7 +104,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
             Some(cache) => asked.look_up(question, embedding, cache),
         }
         // While another thread embeds it.
-        begun.begin(&model);
+        early.begin(&model);
     })?;
     Ok(Outcome::Pending)
 }

@@ -4,8 +4,6 @@
 //! an entry holds all that an answer depends on besides its question, and the version of the documents: what was answered
 //! in other circumstances, or from documents as they were, is not found any more, and goes when it expires.
 
-use std::sync::Arc;
-
 use super::cache_entry::new_epoch;
 use super::cache_lookup::{self, Finding, How};
 use super::cache_set::{self, Others, Setting};
@@ -58,7 +56,7 @@ impl AnswerCache {
         let reranker = rerank.map(|name| engine()?.find_for(name, Purpose::Reranking)).transpose()?;
         let circumstances = Circumstances {
             generator: identity(&models.generator),
-            reranker: reranker.as_ref().map(identity),
+            reranker: reranker.as_deref().map(identity),
             selection: &request.selection,
             budget: request.budget,
             kv: settings.kv,
@@ -197,7 +195,8 @@ fn version_now(keyspace: &Keyspace<'_>, index: &IndexKeys) -> Result<Option<Stri
 }
 
 /// Tells a model as it was loaded from every other, as far as can be told without reading its weights.
-fn identity(served: &Arc<Served>) -> String {
-    let (facts, options) = (&served.model.facts, &served.options);
-    format!("{} {:?} {:?} {:?} {}", facts.fingerprint, options.path, options.kv_type, options.lora, served.context)
+fn identity(served: &Served) -> String {
+    let (model, options) = (&served.model, &served.options);
+    let (path, modified, context) = (&options.path, &model.modified, served.context);
+    format!("{} {path:?} {modified:?} {:?} {:?} {context}", model.facts.fingerprint, options.kv_type, options.lora)
 }

@@ -39,6 +39,9 @@ pub(super) struct LeftOut {
     tokens: usize,
 }
 
+/// Bytes of a question whose tokens are not remembered; few models that embed read one so long.
+const LONG_QUESTION: usize = 8 << 10;
+
 impl PromptPlan {
     /// The prompt with the best of `found`, which are at least one.
     ///
@@ -70,8 +73,11 @@ impl PromptPlan {
         Ok(RagPrompt { tokens, blocks: None, left_out: left_out.collect(), passages: chosen })
     }
 
-    /// Tokenizes what can be before the chunks are found.
+    /// Tokenizes what can be before the chunks are found: the model remembers it for [`PromptPlan::prompt`].
     pub(super) fn begin(&self, model: &Model) {
+        if self.question.len() > LONG_QUESTION {
+            return;
+        }
         let begun = match self.kv {
             Kv::Exact => model.encode(&[asked(&self.question)]).map(drop),
             Kv::Chunk { .. } => Frame::new(model, &self.system, &self.question).map(drop),

@@ -84,7 +84,7 @@ impl KvStore {
         self.budget.load(Ordering::Relaxed)
     }
 
-    /// Uses what is kept, as far as the budget allows it before and after.
+    /// Runs `uses` under the lock. What the budget has no room for, before it and after it, is freed without the lock.
     fn with<T>(&self, uses: impl FnOnce(&mut Kept<Arc<Key>, Arc<KvRows>, Saved>) -> T) -> T {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.shrink(self.budget());

@@ -62,27 +62,36 @@ impl Trial<'_> {
     /// # Errors
     /// `LOADFAIL` when llama.cpp cannot compute the model at all, `OOM` without memory, `CANCELLED` when the load is to end.
     pub(super) fn settle(&self, layout: Layout) -> Result<Layout, EngineError> {
-        let (budget, file) = (self.share.budget(), self.model.facts.fingerprint.as_str());
-        if !self.share.is_auto() || budget.cpus() < 2 {
+        if !self.share.is_auto() || self.share.budget().cpus() < 2 {
             return Ok(layout);
         }
         let deadline = Instant::now() + PATIENCE;
-        let answer =
-            |question, measured: &dyn Fn() -> Result<Option<u32>, EngineError>| match budget.measured(file, question) {
-                Some(known) => Ok(Some(known)),
-                None => measured().inspect(|found| {
-                    found.inspect(|&found| budget.remember(file, question, found));
-                }),
-            };
-        if let Some(threads) = answer(Question::Threads, &|| self.useful_threads(deadline))? {
+        if let Some(threads) = self.known_or(Question::Threads, || self.useful_threads(deadline))? {
             self.share.of_model().set_useful(threads);
         }
         if !layout.is_open {
             return Ok(layout);
         }
         let question = Question::Workers { requests: layout.requests() };
-        let two = answer(question, &|| self.better_workers(layout, deadline))? == Some(layout.workers);
+        let two = self.known_or(question, || self.better_workers(layout, deadline))? == Some(layout.workers);
         Ok(if two { Layout { is_open: false, ..layout } } else { layout.joined() })
+    }
+
+    /// What was measured for the file before, or else what `measure` finds.
+    fn known_or(
+        &self,
+        question: Question,
+        measure: impl FnOnce() -> Result<Option<u32>, EngineError>,
+    ) -> Result<Option<u32>, EngineError> {
+        let (budget, file) = (self.share.budget(), self.model.facts.fingerprint.as_str());
+        if let Some(known) = budget.measured(file, question) {
+            return Ok(Some(known));
+        }
+        let found = measure()?;
+        if let Some(found) = found {
+            budget.remember(file, question, found);
+        }
+        Ok(found)
     }
 
     /// Threads beyond which more do not make a pass over one token faster.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -94,6 +95,8 @@ pub struct Model {
     pub purpose: Purpose,
     /// What is known about it.
     pub facts: Facts,
+    /// When each of its files was last written before it was loaded: tells other weights of the same sizes apart.
+    pub modified: Vec<SystemTime>,
     llama: LlamaModel,
     is_wordpiece: bool,
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
@@ -134,7 +137,7 @@ impl Model {
     pub(super) fn load(file: Checked, load: &Arc<Load>) -> Result<Self, EngineError> {
         let backend = backend()?;
         let options = &load.options;
-        let Checked { path, header, purpose, adapter, mapped } = file;
+        let Checked { path, header, purpose, adapter, mapped, modified } = file;
 
         let watched = Arc::clone(load);
         let params = LlamaModelParams::default()
@@ -196,6 +199,7 @@ impl Model {
             name: options.name.clone(),
             purpose,
             facts,
+            modified,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
             longest_run: longest_run_of(&header),

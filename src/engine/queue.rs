@@ -51,6 +51,8 @@ pub(super) struct Loan {
     pub tokens: usize,
     /// Gives a saved sequence that begins with them, or ends when it is not to be had.
     pub lent: Receiver<Saved>,
+    /// Whether it was kept, and not asked for.
+    pub is_kept: bool,
 }
 
 impl Loan {
@@ -59,7 +61,7 @@ impl Loan {
         let (lend, lent) = bounded(1);
         // There is room for one.
         let _ = lend.send(state);
-        Self { tokens, lent }
+        Self { tokens, lent, is_kept: true }
     }
 }
 
@@ -182,7 +184,7 @@ impl<J> Queue<J> {
         state.show(worker, slot, &[]);
         drop(state);
         self.changed.notify_all();
-        Some(Loan { tokens, lent })
+        Some(Loan { tokens, lent, is_kept: false })
     }
 
     /// What others have asked `worker` for since.

@@ -1,6 +1,8 @@
 //! The files of a model before llama.cpp sees them: found, checked, and opened so that later changes are noticed.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use redis_infer_gguf::{Header, check_adapter, check_file, part_paths};
 
@@ -19,6 +21,8 @@ pub(super) struct Checked {
     pub adapter: Option<CheckedAdapter>,
     /// Its files, unless the weights are read into memory.
     pub mapped: Mapped,
+    /// See [`super::model::Model::modified`].
+    pub modified: Vec<SystemTime>,
 }
 
 /// A LoRA adapter for the model.
@@ -48,13 +52,12 @@ pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Chec
     }
     check_options(options, purpose)?;
     let adapter = options.lora.as_ref().map(|lora| adapter(lora, &header, folder)).transpose()?;
-    let mapped = if options.mmap {
-        Mapped::open(parts.into_iter().chain([path.clone()]))
-            .map_err(|error| refused(&format!("the file cannot be read: {error}")))?
-    } else {
-        Mapped::default()
-    };
-    Ok(Checked { path, header, purpose, adapter, mapped })
+    let unreadable = |error: io::Error| refused(&format!("the file cannot be read: {error}"));
+    let files: Vec<PathBuf> = parts.into_iter().chain([path.clone()]).collect();
+    let all = files.iter().chain(adapter.as_ref().map(|adapter| &adapter.path));
+    let modified = all.map(|path| path.metadata()?.modified()).collect::<io::Result<_>>().map_err(unreadable)?;
+    let mapped = if options.mmap { Mapped::open(files).map_err(unreadable)? } else { Mapped::default() };
+    Ok(Checked { path, header, purpose, adapter, mapped, modified })
 }
 
 fn adapter(lora: &Lora, base: &Header, folder: Option<&Path>) -> Result<CheckedAdapter, EngineError> {

@@ -10,8 +10,8 @@ use std::hash::Hash;
 
 use super::prefix::common_prefix;
 
-/// Tokens that a sequence must have beyond what there is elsewhere to be kept, or to be brought back: fewer are read about as
-/// fast as copied.
+/// Tokens that a sequence must have beyond what there is elsewhere to be kept, or to be brought back: the whole sequence is
+/// copied for them, and every prompt is compared with what is kept.
 pub const MIN_SEQUENCE: usize = 64;
 
 /// A loaded model, as far as what is kept of it is concerned.

@@ -166,7 +166,7 @@ pub const DOCUMENT_CHUNKS_MAX: usize = 1024;
 /// Characters without white space that a tokenizer which recurses for each of them takes: a kilobyte of stack each
 /// fits twice into the stack of an engine thread.
 pub const RECURSIVE_RUN_MAX: usize = 32 << 10;
-/// What each model keeps of the tokens of headings and system messages, and as much again of those of its template: some
+/// What each model keeps of the tokens of headings, system messages and questions, and as much again of those of its template: some
 /// thousands of them.
 pub const TOKEN_MEMO_BYTES: usize = 1 << 20;
 /// Keys with tokens in one command.

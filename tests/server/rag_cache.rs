@@ -179,6 +179,24 @@ fn another_model_of_the_same_name_gives_its_own_answers() {
 }
 
 #[test]
+fn other_weights_in_the_same_file_give_their_own_answers() {
+    let (_server, mut client) = indexed();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.gguf");
+    std::fs::copy(CHAT.path(), &path).unwrap();
+    let mut load = || {
+        client.ok(&cmd!["INFER.UNLOAD", "chat"]);
+        client.ok(&cmd!["INFER.LOAD", "chat", path.to_str().unwrap(), "CTX", 512]);
+        asked(&mut client, &[])
+    };
+    assert_eq!([load(), load()], ["miss", "exact"]);
+    // As a newer file of the same sizes has it.
+    let written = std::fs::File::options().write(true).open(&path).unwrap();
+    written.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!([load(), load()], ["miss", "exact"]);
+}
+
+#[test]
 fn a_document_that_is_added_changed_or_forgotten_makes_every_answer_stale() {
     let (_server, mut client) = indexed();
     assert_eq!(asked(&mut client, &[]), "miss");

@@ -28,7 +28,7 @@ impl<D: Decoder> Worker<D> {
         };
         let have = kept.as_ref().map_or(keep, |kept| kept.tokens);
         let lent = self.inbox.borrow(slot.index(), prompt, have);
-        let loan = lent.or_else(|| kept.inspect(|_| self.kept.count_restored()))?;
+        let loan = lent.or(kept)?;
         self.scheduler.set_coming(slot, loan.tokens);
         Some(loan)
     }
@@ -55,19 +55,22 @@ impl<D: Decoder> Worker<D> {
             let loan = self.running.get(slot.index()).and_then(|running| running.as_ref()?.loan.as_ref());
             let Some(loan) = loan.filter(|_| self.decoder.is_settled()) else { continue };
             match loan.lent.recv_timeout(patience) {
-                Ok(state) => self.begin_with(slot, loan.tokens, &state),
+                Ok(state) => self.begin_with(slot, loan.tokens, &state, loan.is_kept),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.do_without(slot),
             }
         }
     }
 
-    fn begin_with(&mut self, slot: SlotId, tokens: usize, state: &[u8]) {
+    fn begin_with(&mut self, slot: SlotId, tokens: usize, state: &[u8], is_kept: bool) {
         let restored = self.decoder.restore(slot, state);
         if let Err(error) = &restored {
             log::warn!("what was read before could not be used, so a prompt is read as a whole: {error}");
         }
         let kept = restored.map_or(0, |()| self.decoder.reuse(slot, slot, tokens));
+        if is_kept && kept > 0 {
+            self.kept.count_restored();
+        }
         self.show_prompt(slot);
         self.begin(slot, kept);
     }

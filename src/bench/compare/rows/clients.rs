@@ -166,8 +166,7 @@ pub fn eight(bench: &Bench) -> Result<Section> {
                 value: Some(value),
                 cause: format!(
                     "Both sides compute the same with the same library: one worker with all CPUs, which is what llama-server is, \
-                     reaches {:.2} of it. Two workers, whose threads do not wait for each other, make {:.2} times as many tokens \
-                     as one here. It takes more than two CPUs to gain more, which was not measured.",
+                     reaches {:.2} of it. Two workers make {:.2} times as many tokens as one here.",
                     one / medians[1].max(medians[2]),
                     two / one
                 ),

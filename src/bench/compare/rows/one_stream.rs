@@ -62,7 +62,7 @@ pub fn run(bench: &Bench) -> Result<Section> {
         goal: Goal::AtLeast(1.0),
         value: Some(decode[0].median() / peers_best),
         cause: format!(
-            "With one context over all CPUs, as llama-server has it, the module reaches {:.2} of llama-server's best.",
+            "Both sides compute the same with the same library. With `WORKERS 1 THREADS {threads} PARALLEL 1` it is {:.2}.",
             decode[1].median() / peers_best
         ),
     };

@@ -57,8 +57,8 @@ pub fn run(bench: &Bench) -> Result<Section> {
         goal,
         value: Some(shares[0][at]),
         cause: format!(
-            "redis-server and redis-benchmark would keep both CPUs busy, and a thread of nice 10 has a tenth of each and is not \
-             stopped at once when one of them wakes up. Threads that are leave SET {:.2} and GET {:.2}: `infer.nice 20`.",
+            "redis-server and redis-benchmark together want more CPU time than is left: a thread of nice 10 keeps a share of it, and \
+             is not stopped at once when one of them wakes up. With `infer.nice 20`, where it is, SET keeps {:.2} and GET {:.2}.",
             shares[1][0], shares[1][1]
         ),
     };

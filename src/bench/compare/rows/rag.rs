@@ -155,8 +155,8 @@ pub fn first_token(bench: &Bench) -> Result<Section> {
                 goal: Goal::AtLeast(1.0),
                 value: Some(best(&cold_medians) / cold_medians[0]),
                 cause: format!(
-                    "Both sides compute the same {:.0} tokens with the same library. With `WORKERS 1 THREADS {threads}`, so that \
-                     all CPUs compute one prompt as in llama-server, the ratio is {:.2}.",
+                    "Both sides compute the same {:.0} tokens with the same library. With `WORKERS 1 THREADS {threads}` the \
+                     ratio is {:.2}.",
                     prompt(0),
                     best(&cold_medians) / cold_medians[1]
                 ),
@@ -236,9 +236,8 @@ pub fn assembly(bench: &Bench) -> Result<Section> {
                 goal: Goal::AtLeast(5.0),
                 value: Some(ratio(0)),
                 cause: format!(
-                    "Of our {:.2} ms, {:.2} are search and reading tokens; the rest is the prompt, six sleeping threads that wake one \
-                     another (main, desk, embedder, keys, desk, worker, main), and what a step of the model takes besides \
-                     computing. Fewer of them would reach it. Of the client's {:.2} ms, {:.2} are search and reading.",
+                    "Of our {:.2} ms, {:.2} are search and reading tokens; the rest is the prompt, four threads that are woken one \
+                     after another (keys, desk, worker, main), and what a step of the model takes besides computing. Of the client's {:.2} ms, {:.2} are search and reading.",
                     medians[0][0], medians[0][2], medians[1][0], medians[1][2]
                 ),
             },

@@ -72,9 +72,9 @@ pub fn run(bench: &Bench) -> Result<Section> {
     Ok(Section {
         title: "More conversations than slots",
         text: vec![format!(
-            "{people} conversations of {length} tokens in rotation, one client, {turns} turns of which each adds {TURN} tokens; both sides hold {SLOTS} \
+            "{people} conversations of {length} tokens in rotation, one client, {turns} turns, each after the first {TURN} tokens longer; both sides hold {SLOTS} \
              requests in their caches and keep what these lose in memory, up to their defaults (`infer.kv-budget`, 1 GB, and \
-             `--cache-ram`, 8 GB). The client's time to a reply with one token; medians of the tokens."
+             `--cache-ram`, 8 GB). The last row keeps nothing. The client's time to a reply with one token; medians of the tokens."
         )],
         tables: vec![table],
         ..Section::default()
