@@ -194,9 +194,9 @@ fn version_now(keyspace: &Keyspace<'_>, index: &IndexKeys) -> Result<Option<Stri
     Ok(Stats::read(keyspace, &index.data(settings.generation))?.version())
 }
 
-/// Tells a model as it was loaded from every other, as far as can be told without reading its weights.
+/// Tells a model as it was loaded from every other.
 fn identity(served: &Served) -> String {
     let (model, options) = (&served.model, &served.options);
-    let (path, modified, context) = (&options.path, &model.modified, served.context);
-    format!("{} {path:?} {modified:?} {:?} {:?} {context}", model.facts.fingerprint, options.kv_type, options.lora)
+    let (fingerprint, scale) = (&model.facts.fingerprint, options.lora.as_ref().map(|lora| lora.scale));
+    format!("{fingerprint} {:016x} {:?} {scale:?} {}", model.sample, options.kv_type, served.context)
 }

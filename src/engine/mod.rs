@@ -77,6 +77,7 @@ mod stop;
 mod tests;
 mod threads;
 mod trampoline;
+mod weights;
 mod worker;
 
 pub use catalogue::Listing;

@@ -1,10 +1,9 @@
 //! A loaded model: its weights (shared by all contexts), facts, tokenizer and chat template.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -22,7 +21,7 @@ use super::mapped::Mapped;
 use super::memory::MemoryUse;
 use super::rope::rope;
 use super::source::{Checked, is_encoder};
-use super::{llama_log, reranker, trampoline};
+use super::{llama_log, reranker, trampoline, weights};
 use crate::logic::kv_rows::Rope;
 use crate::logic::memo::Memo;
 use crate::logic::pair::PairLayout;
@@ -95,8 +94,8 @@ pub struct Model {
     pub purpose: Purpose,
     /// What is known about it.
     pub facts: Facts,
-    /// When each of its files was last written before it was loaded: tells other weights of the same sizes apart.
-    pub modified: Vec<SystemTime>,
+    /// Tells other weights of the same sizes apart, those of an adapter included.
+    pub sample: u64,
     llama: LlamaModel,
     is_wordpiece: bool,
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
@@ -137,7 +136,7 @@ impl Model {
     pub(super) fn load(file: Checked, load: &Arc<Load>) -> Result<Self, EngineError> {
         let backend = backend()?;
         let options = &load.options;
-        let Checked { path, header, purpose, adapter, mapped, modified } = file;
+        let Checked { path, header, purpose, adapter, mapped, files } = file;
 
         let watched = Arc::clone(load);
         let params = LlamaModelParams::default()
@@ -157,6 +156,8 @@ impl Model {
             let reason = llama_log::take_error().unwrap_or_else(|| "no reason given; see the server log".to_owned());
             EngineError::LoadFailed(format!("llama.cpp cannot load this file: {reason} ({})", options.path))
         })?;
+        let sample = weights::sample(files.iter().map(PathBuf::as_path))
+            .map_err(|error| EngineError::LoadFailed(format!("the file cannot be read: {error} ({})", options.path)))?;
         if let Some(path) = mapped.replaced() {
             let path = path.display();
             return Err(EngineError::LoadFailed(format!(
@@ -199,7 +200,7 @@ impl Model {
             name: options.name.clone(),
             purpose,
             facts,
-            modified,
+            sample,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
             longest_run: longest_run_of(&header),

@@ -135,7 +135,10 @@ impl Engine {
             metrics: &self.metrics,
             kept: &self.kept,
         };
-        Served::start(model, options.clone(), layout, reservation, host)
+        let served = Served::start(model, options.clone(), layout, reservation, host);
+        // What was measured has had contexts of its own.
+        memory::trim();
+        served
     }
 
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`

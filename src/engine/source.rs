@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use redis_infer_gguf::{Header, check_adapter, check_file, part_paths};
 
@@ -21,8 +20,8 @@ pub(super) struct Checked {
     pub adapter: Option<CheckedAdapter>,
     /// Its files, unless the weights are read into memory.
     pub mapped: Mapped,
-    /// See [`super::model::Model::modified`].
-    pub modified: Vec<SystemTime>,
+    /// All files, that of the adapter included.
+    pub files: Vec<PathBuf>,
 }
 
 /// A LoRA adapter for the model.
@@ -54,10 +53,9 @@ pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Chec
     let adapter = options.lora.as_ref().map(|lora| adapter(lora, &header, folder)).transpose()?;
     let unreadable = |error: io::Error| refused(&format!("the file cannot be read: {error}"));
     let files: Vec<PathBuf> = parts.into_iter().chain([path.clone()]).collect();
-    let all = files.iter().chain(adapter.as_ref().map(|adapter| &adapter.path));
-    let modified = all.map(|path| path.metadata()?.modified()).collect::<io::Result<_>>().map_err(unreadable)?;
-    let mapped = if options.mmap { Mapped::open(files).map_err(unreadable)? } else { Mapped::default() };
-    Ok(Checked { path, header, purpose, adapter, mapped, modified })
+    let mapped = if options.mmap { Mapped::open(files.clone()).map_err(unreadable)? } else { Mapped::default() };
+    let files = files.into_iter().chain(adapter.as_ref().map(|adapter| adapter.path.clone())).collect();
+    Ok(Checked { path, header, purpose, adapter, mapped, files })
 }
 
 fn adapter(lora: &Lora, base: &Header, folder: Option<&Path>) -> Result<CheckedAdapter, EngineError> {

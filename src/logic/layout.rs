@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::options::LoadOptions;
 
 /// What two workers must gain over one with as many requests. One has advantages that no measurement of throughput shows:
-/// it takes less memory to compute in, and its requests share what they have read without copying it.
-const GAIN: f64 = 1.05;
+/// it takes less memory to compute in, and its requests share what they have read without copying it. Measurements of a
+/// second vary by some percent, and two gain more with long prompts than with the short ones that there is time for.
+const GAIN: f64 = 1.02;
 
 /// Worker threads of a model, compute threads of each, and requests that each advances together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,10 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn two_workers_must_gain_a_twentieth() {
+    fn two_workers_must_gain_a_little() {
         let ms = Duration::from_millis;
-        assert!(two_gain(ms(106), ms(100)));
-        assert!(!two_gain(ms(104), ms(100)));
+        assert!(two_gain(ms(103), ms(100)));
+        assert!(!two_gain(ms(101), ms(100)));
         assert!(!two_gain(ms(100), ms(120)));
     }
 }
