@@ -14,13 +14,15 @@ fn main() {
     }
 
     // Missing tools are reported by the build script of redis-infer-toolcheck, which runs before anything else.
-    let sources = ["src/engine/trampoline.cpp", "src/engine/team.cpp"];
+    let sources = ["src/engine/trampoline.cpp", "src/engine/team.cpp", "src/engine/huge_pages.cpp"];
     for path in sources.iter().chain(&["src/engine/catching.h"]) {
         println!("cargo:rerun-if-changed={path}");
     }
     cc::Build::new().cpp(true).std("c++20").files(sources).compile("infer_trampoline");
 
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        // See huge_pages.cpp.
+        println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_aligned_malloc,--wrap=ggml_aligned_free");
         // Threads of libgomp and thread-local destructors live in the library: it must stay mapped after MODULE UNLOAD.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
         // No symbol of llama.cpp may leak: another module in the same process can carry another version of it.

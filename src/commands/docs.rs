@@ -128,7 +128,8 @@ pub const COMMANDS: &[Command] = &[
             .after(c"POOLING")
             .optional(),
             Argument::block(c"lora", &[Argument::text(c"path"), Argument::double(c"scale")]).after(c"LORA").optional(),
-            Argument::word(c"no-mmap", c"NOMMAP").optional(),
+            Argument::one_of(c"mapping", &[Argument::word(c"mmap", c"MMAP"), Argument::word(c"no-mmap", c"NOMMAP")])
+                .optional(),
             Argument::word(c"mlock", c"MLOCK").optional(),
             Argument::word(c"default", c"DEFAULT").optional(),
             Argument::word(c"async", c"ASYNC").optional(),

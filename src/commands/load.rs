@@ -11,8 +11,8 @@ use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
 /* INFER.LOAD path | INFER.LOAD name path [TYPE AUTO|GENERATE|EMBED|RERANK] [CTX n] [PARALLEL n] [WORKERS n|AUTO]
-[THREADS n|AUTO] [KVTYPE F16|Q8_0] [SPECULATION LOOKUP|NONE] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [LORA path scale] [NOMMAP] [MLOCK] [DEFAULT]
-[ASYNC] */
+[THREADS n|AUTO] [KVTYPE F16|Q8_0] [SPECULATION LOOKUP|NONE] [GPULAYERS n] [POOLING MEAN|CLS|LAST] [LORA path scale] [MMAP|NOMMAP] [MLOCK]
+[DEFAULT] [ASYNC] */
 /// Loads a GGUF file; the client waits until the model can be used, other clients do not. With ASYNC it does not wait
 /// either, and INFER.MODELS tells how the load goes.
 pub fn load(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {

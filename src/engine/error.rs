@@ -25,7 +25,7 @@ pub enum EngineError {
     },
     /// Somebody has written into the file of a loaded model.
     #[error(
-        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({path}); INFER.UNLOAD it, then INFER.LOAD it again (with NOMMAP changes do not matter)"
+        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({path}); INFER.UNLOAD it, then INFER.LOAD it again (without MMAP changes do not matter)"
     )]
     FileChanged {
         /// Name of the model.

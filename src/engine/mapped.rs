@@ -1,7 +1,7 @@
-//! The files whose pages are a model's weights. When somebody writes into such a file, the weights change; when somebody
-//! cuts it off, the next access to a page behind its end is a SIGBUS, which ends redis-server. So the files stay open,
-//! and before each step one `fstat` tells whether they still are what was loaded. A change in the middle of a step is
-//! noticed too late; only weights that are not mapped (`NOMMAP`) are safe from that.
+//! The files of a model, which must not change while llama.cpp reads them. With `MMAP` their pages are the weights: when
+//! somebody writes into such a file, the weights change; when somebody cuts it off, the next access to a page behind its
+//! end is a SIGBUS, which ends redis-server. So these files stay open, and before each step one `fstat` tells whether they
+//! still are what was loaded. A change in the middle of a step is noticed too late.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -36,7 +36,7 @@ struct Watched {
     stamp: Stamp,
 }
 
-/// The mapped files of one model: none when its weights were read into memory.
+/// The files of one model: none when its weights have been read into memory.
 #[derive(Debug, Default)]
 pub(super) struct Mapped(Vec<Watched>);
 

@@ -129,7 +129,7 @@ pub(super) struct Reservation {
 
 impl Memory {
     /// Reserves what `name` needs, unless that with all other models is more than `limit` (0 for none), or it alone is
-    /// more than is `free` on the machine, where that is known.
+    /// more than is `free` for this process, where that is known.
     ///
     /// # Errors
     /// `OOM` with the numbers.
@@ -148,9 +148,7 @@ impl Memory {
             ))
         };
         if let Some(free) = free.filter(|&free| needs > free) {
-            return Err(refused(format!(
-                "but only {free} are free on this machine; use a smaller CTX, PARALLEL or WORKERS"
-            )));
+            return Err(refused(format!("but only {free} are free here; use a smaller CTX, PARALLEL or WORKERS")));
         }
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let after = reserved.saturating_add(needs);
@@ -202,16 +200,6 @@ pub(super) fn share_freed_memory(cpus: u32) {
     let _ = cpus;
 }
 
-/// Bytes that this machine can still give to a process without swapping; `None` where that is not known.
-pub(super) fn free_on_machine() -> Option<u64> {
-    available(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,14 +228,6 @@ mod tests {
         let refused = memory.reserve("a", NEEDS, 0, Some(99)).unwrap_err().to_string();
         assert!(refused.contains("100 bytes") && refused.contains("only 99 are free"), "{refused}");
         assert!(memory.reserve("a", NEEDS, 0, Some(100)).is_ok());
-    }
-
-    #[test]
-    fn free_memory_is_read_from_meminfo() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    123 kB\n"), Some(123 * 1024));
-        for broken in ["", "MemAvailable: x kB", "MemAvailable: 1 MB", "MemAvailable: 99999999999999999999 kB"] {
-            assert_eq!(available(broken), None);
-        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ mod decoder;
 mod desk;
 mod embedder;
 mod error;
+mod free_memory;
+mod huge_pages;
 mod job;
 mod kv_store;
 mod llama_log;

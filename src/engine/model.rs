@@ -21,7 +21,7 @@ use super::mapped::Mapped;
 use super::memory::MemoryUse;
 use super::rope::rope;
 use super::source::{Checked, is_encoder};
-use super::{llama_log, reranker, trampoline, weights};
+use super::{huge_pages, llama_log, reranker, trampoline, weights};
 use crate::logic::kv_rows::Rope;
 use crate::logic::memo::Memo;
 use crate::logic::pair::PairLayout;
@@ -122,6 +122,9 @@ fn backend() -> Result<&'static LlamaBackend, EngineError> {
         .get_or_init(|| {
             llama_log::install();
             trampoline::catch_aborts();
+            if let Some(obstacle) = huge_pages::obstacle() {
+                log::warn!("models will answer up to a fifth slower than they could: {obstacle}");
+            }
             LlamaBackend::init().map_err(|e| e.to_string())
         })
         .as_ref()
@@ -210,7 +213,7 @@ impl Model {
             pair_layout,
             rope,
             adapter,
-            mapped,
+            mapped: if options.mmap { mapped } else { Mapped::default() },
             kv_bytes: AtomicU64::new(0),
             compute_bytes: AtomicU64::new(0),
         })

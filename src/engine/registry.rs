@@ -10,6 +10,7 @@ use super::budget::Budget;
 use super::catalogue::{Catalogue, Listing, Load, Underway};
 use super::desk::Desk;
 use super::error::EngineError;
+use super::free_memory::free_memory;
 use super::job::Done;
 use super::kv_store::KvStore;
 use super::memory::Memory;
@@ -126,7 +127,7 @@ impl Engine {
             )));
         }
         let needs = memory::estimate(&file, options, layout);
-        let reservation = self.memory.reserve(&options.name, needs, load.max_memory, memory::free_on_machine())?;
+        let reservation = self.memory.reserve(&options.name, needs, load.max_memory, free_memory())?;
         let model = Model::load(file, load)?;
         let host = Host {
             manners: self.settings.manners,

@@ -18,7 +18,7 @@ pub(super) struct Checked {
     pub header: Header,
     pub purpose: Purpose,
     pub adapter: Option<CheckedAdapter>,
-    /// Its files, unless the weights are read into memory.
+    /// Its files, those of the adapter excepted.
     pub mapped: Mapped,
     /// All files, that of the adapter included.
     pub files: Vec<PathBuf>,
@@ -53,7 +53,7 @@ pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Chec
     let adapter = options.lora.as_ref().map(|lora| adapter(lora, &header, folder)).transpose()?;
     let unreadable = |error: io::Error| refused(&format!("the file cannot be read: {error}"));
     let files: Vec<PathBuf> = parts.into_iter().chain([path.clone()]).collect();
-    let mapped = if options.mmap { Mapped::open(files.clone()).map_err(unreadable)? } else { Mapped::default() };
+    let mapped = Mapped::open(files.clone()).map_err(unreadable)?;
     let files = files.into_iter().chain(adapter.as_ref().map(|adapter| adapter.path.clone())).collect();
     Ok(Checked { path, header, purpose, adapter, mapped, files })
 }

@@ -89,6 +89,7 @@ pub(crate) const FORMS: &[Form] = &[
             "GPULAYERS 0",
             "POOLING MEAN",
             "LORA $path $signed",
+            "MMAP",
             "NOMMAP",
             "ASYNC",
             "DEFAULT",

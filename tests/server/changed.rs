@@ -1,4 +1,4 @@
-//! Model files that somebody replaces, writes into or cuts off while the model is loaded.
+//! Model files that somebody replaces, writes into or cuts off while the model is loaded and they are mapped.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -33,7 +33,7 @@ fn assert_refused(client: &mut Client, command: &redis::Cmd, path: &Path) {
 #[test]
 fn a_file_that_another_is_renamed_over_or_that_is_removed_goes_on_as_it_was() {
     let server = Server::start();
-    let path = loaded(&server, &CHAT, &[]);
+    let path = loaded(&server, &CHAT, &["MMAP"]);
     let mut client = server.client();
     let before = client.text(&ask());
     let other = server.folder().join("other.gguf");
@@ -48,7 +48,7 @@ fn a_file_that_another_is_renamed_over_or_that_is_removed_goes_on_as_it_was() {
 fn a_file_that_is_cut_off_is_refused_until_it_is_as_it_was() {
     for (model, command) in [(CHAT, ask()), (EMBED, cmd!["INFER.EMBED", "m", 1, "the cat"])] {
         let mut server = Server::start();
-        let path = loaded(&server, &model, &[]);
+        let path = loaded(&server, &model, &["MMAP"]);
         let mut client = server.client();
         let before = client.ok(&command);
         let (content, time) = (std::fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
@@ -64,7 +64,7 @@ fn a_file_that_is_cut_off_is_refused_until_it_is_as_it_was() {
         assert_refused(&mut client, &command, &path);
         client.ok(&cmd!["INFER.UNLOAD", "m"]);
         server.assert_alive();
-        loaded(&server, &model, &[]);
+        loaded(&server, &model, &["MMAP"]);
         assert_eq!(client.ok(&command), before);
     }
 }
@@ -72,7 +72,7 @@ fn a_file_that_is_cut_off_is_refused_until_it_is_as_it_was() {
 #[test]
 fn a_running_request_ends_when_somebody_writes_into_the_file() {
     let mut server = Server::start();
-    let path = loaded(&server, &SLOW, &["CTX", "16384"]);
+    let path = loaded(&server, &SLOW, &["MMAP", "CTX", "16384"]);
     let mut client = server.client();
     client.send(&cmd!["INFER.GENERATE", "m", 0, "TEXT", "go on", "MAXTOKENS", 16_000]);
     eventually("the request is accepted", || server.requests("m") > 0);
@@ -86,9 +86,9 @@ fn a_running_request_ends_when_somebody_writes_into_the_file() {
 }
 
 #[test]
-fn a_model_that_was_read_into_memory_does_not_need_its_file() {
+fn a_model_that_is_not_mapped_does_not_need_its_file() {
     let mut server = Server::start();
-    let path = loaded(&server, &CHAT, &["NOMMAP"]);
+    let path = loaded(&server, &CHAT, &[]);
     let mut client = server.client();
     let before = client.text(&ask());
     File::create(&path).unwrap();
@@ -102,7 +102,7 @@ fn a_changed_part_of_a_split_model_is_named() {
     let shape = redis_infer_gguf::synthetic::LlamaShape::default();
     let parts = redis_infer_gguf::synthetic::write_llama_split(&server.folder().join("m"), &shape, 1, 3).unwrap();
     let mut client = server.client();
-    client.ok(&cmd!["INFER.LOAD", "m", parts[0].to_str().unwrap(), "WORKERS", 1, "THREADS", 1]);
+    client.ok(&cmd!["INFER.LOAD", "m", parts[0].to_str().unwrap(), "MMAP", "WORKERS", 1, "THREADS", 1]);
     client.ok(&ask());
     File::create(&parts[2]).unwrap();
     assert_refused(&mut client, &ask(), &parts[2]);

@@ -104,7 +104,7 @@ fn an_adapter_answers_as_a_model_into_whose_weights_it_was_merged() {
     for scale in [1.0, 0.5, -1.0] {
         std::fs::write(&merged_path, merged(&lora, scale)).unwrap();
         client.ok(&load_with(&lora, scale));
-        client.ok(&cmd!["INFER.LOAD", "merged", merged_path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1, "NOMMAP"]);
+        client.ok(&cmd!["INFER.LOAD", "merged", merged_path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1]);
         let (adapted, merged) = (distributions(&mut client, "m"), distributions(&mut client, "merged"));
         // Flash attention adds values up in 16 bits, so that the last digits of the weights show.
         assert!(distance(&adapted, &merged) < 1e-2, "{scale}: {adapted:?}\n{merged:?}");

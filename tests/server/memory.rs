@@ -36,6 +36,44 @@ fn the_estimate_of_the_cache_is_what_llama_cpp_takes_and_that_of_the_buffers_is_
     }
 }
 
+/// Bytes that the server has in mappings with all `flags`, as `/proc/PID/smaps` names them.
+fn mapped_with(server: &Server, flags: &[&str]) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", server.pid())).unwrap();
+    let (mut kilobytes, mut sum) = (0, 0);
+    for line in smaps.lines() {
+        if let Some(size) = line.strip_prefix("Size:") {
+            kilobytes = size.trim().trim_end_matches(" kB").parse().unwrap();
+        }
+        if let Some(all) = line.strip_prefix("VmFlags:")
+            && flags.iter().all(|flag| all.split_whitespace().any(|other| other == *flag))
+        {
+            sum += kilobytes * 1024;
+        }
+    }
+    sum
+}
+
+#[test]
+fn weights_and_cache_ask_for_huge_pages_and_stay_behind_when_redis_forks() {
+    // `hg` is MADV_HUGEPAGE, `dc` MADV_DONTFORK.
+    const FLAGS: [&str; 2] = ["hg", "dc"];
+    let server = Server::start();
+    let mut client = server.client();
+    let mut load = |options: &[&str]| {
+        let before = mapped_with(&server, &FLAGS);
+        client.ok(SLOW.load().arg(options));
+        let [weights, kv] = ["size_bytes", "kv_bytes"].map(|name| fact(&mut client, SLOW.name, name));
+        let advised = mapped_with(&server, &FLAGS) - before;
+        client.ok(&cmd!["INFER.UNLOAD", SLOW.name]);
+        (advised, u64::try_from(weights).unwrap(), u64::try_from(kv).unwrap())
+    };
+    let (read, weights, kv) = load(&[]);
+    assert!(read >= weights + kv, "{read} of {weights} and {kv}");
+    let (mapped, ..) = load(&["MMAP"]);
+    assert!((kv..weights + kv).contains(&mapped), "{mapped} of {weights} and {kv}");
+    assert!(mapped_with(&server, &FLAGS) < kv, "unloaded memory is forked again");
+}
+
 #[test]
 fn models_together_take_no_more_than_the_limit() {
     let server = Server::with(&[EMBED]);
@@ -61,6 +99,6 @@ fn models_together_take_no_more_than_the_limit() {
 fn a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded() {
     let mut server = Server::start();
     let mut client = server.client();
-    client.refused(&HUGE.load(), "OOM", "are free on this machine; use a smaller CTX, PARALLEL or WORKERS");
+    client.refused(&HUGE.load(), "OOM", "are free here; use a smaller CTX, PARALLEL or WORKERS");
     server.assert_alive();
 }

@@ -17,7 +17,7 @@ fn a_split_model_answers_as_the_whole_one() {
     let server = Server::with(&[CHAT]);
     let mut client = server.client();
     let first = parts(&server).remove(0);
-    for options in [&["CTX", "512"][..], &["NOMMAP"]] {
+    for options in [&["CTX", "512"][..], &["MMAP"]] {
         client.ok(&cmd!["INFER.LOAD", "m", first.to_str().unwrap(), options, "WORKERS", 1, "THREADS", 1]);
         let ask = |model: &str| cmd!["INFER.GENERATE", model, 0, "TEXT", "the cat", "TEMP", 0, "MAXTOKENS", 50];
         assert_eq!(client.text(&ask("m")), client.text(&ask("chat")));

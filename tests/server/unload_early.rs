@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{CHAT, Client, SLOW, Server, array, cmd, eventually, field, text};
 
-/// The large model, read into memory instead of being mapped, which takes some milliseconds.
+/// The large model, which takes some milliseconds.
 fn load(name: &str) -> redis::Cmd {
-    let mut command = SLOW.load_as(name);
-    command.arg("NOMMAP");
-    command
+    SLOW.load_as(name)
 }
 
 fn assert_nothing_is_left(client: &mut Client) {
@@ -69,7 +67,7 @@ fn a_load_in_the_background_ends_when_its_model_is_unloaded_and_its_name_is_free
 /// A value of infer.models that takes a while to load.
 fn many_models() -> String {
     let path = SLOW.path().to_str().unwrap();
-    let models: Vec<String> = (0..12).map(|i| format!("m{i} {path} NOMMAP CTX 512 WORKERS 1 THREADS 1")).collect();
+    let models: Vec<String> = (0..12).map(|i| format!("m{i} {path} CTX 512 WORKERS 1 THREADS 1")).collect();
     models.join(";")
 }
 

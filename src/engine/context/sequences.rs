@@ -4,7 +4,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::Context;
 use crate::engine::error::EngineError;
-use crate::engine::memory::free_on_machine;
+use crate::engine::free_memory::free_memory;
 use crate::engine::trampoline;
 use crate::logic::kv_rows::{KvRows, Piece, join};
 
@@ -95,7 +95,7 @@ impl Context {
     /// memory that is left.
     pub(in crate::engine) fn save(&mut self, sequence: u32) -> Result<Vec<u8>, EngineError> {
         let size = self.saved_bytes(sequence)?;
-        if free_on_machine().is_some_and(|free| size as u64 > free / 4) {
+        if free_memory().is_some_and(|free| size as u64 > free / 4) {
             return Err(EngineError::OutOfMemory(format!("no room to save the {size} bytes of a sequence")));
         }
         // SAFETY: `&mut self` makes this the only use of the context, and the sequence was found to exist.

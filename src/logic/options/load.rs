@@ -139,7 +139,7 @@ pub struct LoadOptions {
     pub pooling: Option<Pooling>,
     /// `LORA`.
     pub lora: Option<Lora>,
-    /// Map the file into memory instead of reading it; off with `NOMMAP`.
+    /// `MMAP`: map the file into memory instead of reading it.
     pub mmap: bool,
     /// `MLOCK`: keep the weights from being swapped out.
     pub mlock: bool,
@@ -189,6 +189,7 @@ impl LoadOptions {
                     let scale = args.number("LORA scale", limits::LORA_SCALE_MIN, limits::LORA_SCALE_MAX)?;
                     parsed.lora = Some(Lora { path, scale });
                 }
+                "MMAP" => parsed.mmap = true,
                 "NOMMAP" => parsed.mmap = false,
                 "MLOCK" => parsed.mlock = true,
                 "DEFAULT" => parsed.default = true,
@@ -243,7 +244,7 @@ impl LoadOptions {
             gpu_layers: limits::GPU_LAYERS_DEFAULT,
             pooling: None,
             lora: None,
-            mmap: true,
+            mmap: false,
             mlock: false,
             default: false,
             background: false,
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn all_options_are_taken_in_any_order_and_case() {
-        let line = "m p mlock speculation none default async NOMMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512 lora a.gguf -0.5";
+        let line = "m p mlock speculation none default async MMAP POOLING cls GpuLayers 99 kvtype q8_0 Threads 3 workers auto parallel 8 CTX 512 lora a.gguf -0.5";
         let expected = LoadOptions {
             ctx: Some(512),
             parallel: Some(8),
@@ -352,7 +353,7 @@ mod tests {
             gpu_layers: 99,
             pooling: Some(Pooling::Cls),
             lora: Some(Lora { path: "a.gguf".to_owned(), scale: -0.5 }),
-            mmap: false,
+            mmap: true,
             mlock: true,
             default: true,
             background: true,
@@ -378,7 +379,7 @@ mod tests {
             ("DEFAULT default", "option DEFAULT is given twice"),
             ("async ASYNC", "option ASYNC is given twice"),
             ("CTX 64 ctx 64", "option CTX is given twice"),
-            ("MMAP", "unknown option 'MMAP'"),
+            ("MAP", "unknown option 'MAP'"),
             ("LORA", "option LORA needs a value"),
             ("LORA a.gguf", "option LORA needs a value"),
             ("LORA '' 1", "LORA path must not be empty"),
