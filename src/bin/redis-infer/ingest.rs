@@ -173,20 +173,22 @@ impl<'a> Ingestion<'a> {
         };
         let round = Arc::new(Round::new(self.offer.clone(), tasks));
         let received = round.start(connections);
+        let mut record = |event| {
+            known.learn(&event, walk);
+            report.record(event);
+        };
         loop {
             match received.recv_timeout(TICK) {
-                Ok(event) => {
-                    known.learn(&event, walk);
-                    report.record(event);
-                }
+                Ok(event) => record(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The last sender has ended.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if interrupt.is_set() {
                 // Nobody waits for what is on its way: the process ends, and with it the connections. The server then
-                // drops those requests; each document is as it was or as it is now.
+                // drops those requests; each document is as it was or as it is now. What was answered is counted.
                 round.stop();
+                received.try_iter().for_each(&mut record);
                 break;
             }
         }
