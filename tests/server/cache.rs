@@ -192,8 +192,9 @@ fn an_entry_that_has_expired_or_was_deleted_is_passed_over_for_the_next_nearest(
 #[test]
 fn a_time_to_live_ends_an_answer() {
     let (_server, mut client) = server();
-    client.ok(&cmd!["INFER.CACHESET", "faq", CAT, "meow", "TTL", 1]);
+    client.ok(&cmd!["INFER.CACHESET", "faq", CAT, "meow", "TTL", 100]);
     assert_eq!(get(&mut client, CAT), answer("meow"));
+    client.ok(&cmd!["INFER.CACHESET", "faq", CAT, "meow", "TTL", 1]);
     eventually("it has expired", || client.ok(&cmd!["INFER.CACHEGET", "faq", CAT, "THRESHOLD", 0]) == Value::Nil);
     let info = client.ok(&cmd!["INFER.CACHEINFO", "faq"]);
     assert_eq!(int(field(&info, "entries")), 0);

@@ -145,7 +145,7 @@ fn a_large_vector_set_is_freed_without_holding_up_the_server_and_whoever_searche
 fn a_document_that_comes_while_the_index_goes_is_noindex() {
     let (server, mut client) = indexed();
     let mut writer = server.client();
-    let paragraphs: Vec<String> = (0..600).map(|number| format!("the cat and the dog {number}")).collect();
+    let paragraphs: Vec<String> = (0..1000).map(|number| format!("the cat and the dog {number}")).collect();
     writer.send(&cmd!["INFER.INGEST", "docs", "big.txt", paragraphs.join("\n\n")]);
     eventually("the document is being embedded", || server.requests("embed") == 1);
     client.ok(&cmd!["INFER.DROPINDEX", "docs"]);

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::harness::{BASE, CHAT, Client, EMBED, SLOW, Server, cmd, eventually, field, int, text};
+use crate::harness::{BASE, CHAT, Client, EMBED, SLOW, Server, array, cmd, eventually, field, int, text};
 
 #[test]
 fn a_stored_key_and_the_same_text_give_the_same_answer() {
@@ -158,8 +158,12 @@ fn the_same_seed_gives_the_same_answer() {
 
 #[test]
 fn without_a_seed_answers_differ_and_can_be_repeated_with_the_seed_they_tell() {
-    let server = Server::with(&[CHAT]);
+    let server = Server::start();
     let mut client = server.client();
+    let mut load = CHAT.load();
+    client.ok(load.arg(&["SPECULATION", "NONE"]));
+    // With the prompt read already, all three compute the same, to the last digit.
+    drawn(&mut client, &[]);
     let (first, second) = (drawn(&mut client, &[]), drawn(&mut client, &[]));
     assert_ne!(first, second);
     assert_eq!(drawn(&mut client, &["SEED", &first.1.to_string()]), first);
@@ -266,11 +270,15 @@ fn an_answer_that_would_not_fit_behind_the_prompt_is_refused_before_it_begins() 
 fn an_answer_that_takes_too_long_is_a_timeout_that_says_how_far_it_got() {
     let server = Server::with(&[SLOW]);
     let mut client = server.client();
-    let command = cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 16_000, "TIMEOUT", 500];
-    let refusal = client.refused(&command, "TIMEOUT", "after 500 ms with ");
-    let words: Vec<&str> = refusal.text.split(' ').collect();
-    let generated: u32 = words[words.iter().position(|&word| word == "with").unwrap() + 1].parse().unwrap();
-    assert!(generated > 0 && refusal.text.contains(" of at most 16000 tokens generated"), "{}", refusal.text);
+    let mut generated = |timeout: u32| -> u32 {
+        let command = cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 16_000, "TIMEOUT", timeout];
+        let refusal = client.refused(&command, "TIMEOUT", &format!("after {timeout} ms with "));
+        assert!(refusal.text.contains(" of at most 16000 tokens generated"), "{}", refusal.text);
+        let words: Vec<&str> = refusal.text.split(' ').collect();
+        words[words.iter().position(|&word| word == "with").unwrap() + 1].parse().unwrap()
+    };
+    // A busy machine may not come to the first token in the shorter time.
+    assert!([500, 5000].into_iter().any(|timeout| generated(timeout) > 0));
     client.assert_in_step();
     eventually("the work ends with its client's wait", || server.requests("slow") == 0);
 }
@@ -280,16 +288,18 @@ fn a_full_queue_refuses_and_loses_nothing() {
     let server = Server::with(&[SLOW]);
     let mut control = server.client();
     control.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 1]);
-    let command = cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 100, "WITHSTATS"];
+    let command = |most: u32| cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", most, "WITHSTATS"];
     let (mut running, mut waiting) = (server.client(), server.client());
-    running.send(&command);
-    waiting.send(&command);
-    eventually("one runs and one waits", || server.requests("slow") == 2);
-    control.refused(&command, "QUEUEFULL", "1 requests already wait for model 'slow'");
-    for client in [&mut running, &mut waiting] {
-        assert!(int(field(&client.receive().unwrap(), "completion_tokens")) > 0);
-    }
-    control.ok(&command);
+    running.send(&command(16_000));
+    eventually("one runs", || server.requests("slow") == 1);
+    waiting.send(&command(100));
+    eventually("one waits", || server.requests("slow") == 2);
+    control.refused(&command(100), "QUEUEFULL", "1 requests already wait for model 'slow'");
+    let listed = control.ok(&cmd!["INFER.PS"]);
+    control.ok(&cmd!["INFER.CANCEL", int(field(&array(&listed)[0], "id"))]);
+    assert_eq!(running.receive().unwrap_err().code, "CANCELLED");
+    assert!(int(field(&waiting.receive().unwrap(), "completion_tokens")) > 0);
+    control.ok(&command(100));
 }
 
 #[test]

@@ -176,12 +176,12 @@ fn unloading_answers_the_requests_that_wait_and_run_before_it_is_done() {
     let server = Server::with(&[SLOW]);
     let mut waiting: Vec<Client> = (0..3).map(|_| server.client()).collect();
     for client in &mut waiting {
-        client.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 200, "WITHSTATS"]);
+        client.send(&cmd!["INFER.GENERATE", "slow", 0, "TEXT", "go on", "MAXTOKENS", 400, "WITHSTATS"]);
     }
     eventually("three requests are accepted", || server.requests("slow") == 3);
     server.client().ok(&cmd!["INFER.UNLOAD", "slow"]);
     for client in &mut waiting {
-        assert_eq!(int(field(&client.receive().unwrap(), "completion_tokens")), 200);
+        assert_eq!(int(field(&client.receive().unwrap(), "completion_tokens")), 400);
     }
 }
 

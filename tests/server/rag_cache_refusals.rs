@@ -230,7 +230,7 @@ fn an_answer_made_from_what_a_user_may_not_read_is_not_given_to_that_user() {
 fn rights_taken_away_while_an_answer_is_made_keep_it_from_being_stored() {
     let (server, mut admin) = server_with(SLOW);
     let mut bob = user(&server, &["+@all", "~*"]);
-    bob.send(&cmd!["INFER.RAG", "docs", CAT, "MAXTOKENS", 60, "WITHSTATS", "CACHE", 1]);
+    bob.send(&cmd!["INFER.RAG", "docs", CAT, "MAXTOKENS", 300, "WITHSTATS", "CACHE", 1]);
     eventually("the answer is being made", || format!("{:?}", admin.ok(&cmd!["INFER.PS"])).contains("decoding"));
     admin.ok(&cmd!["ACL", "SETUSER", "bob", "resetkeys", "~docs"]);
     let reply = bob.receive().unwrap();
@@ -248,7 +248,7 @@ fn what_changes_while_an_answer_is_made_keeps_it_from_being_stored() {
         cmd!["INFER.DROPINDEX", "docs"],
     ];
     for change in changes {
-        asking.send(&cmd!["INFER.RAG", "docs", CAT, "MAXTOKENS", 60, "WITHSTATS", "CACHE", 1]);
+        asking.send(&cmd!["INFER.RAG", "docs", CAT, "MAXTOKENS", 300, "WITHSTATS", "CACHE", 1]);
         eventually("the answer is being made", || format!("{:?}", client.ok(&cmd!["INFER.PS"])).contains("decoding"));
         client.ok(&change);
         let reply = asking.receive().unwrap();

@@ -1,12 +1,13 @@
 //! A document that is replaced while others read it, write it, or take the index away.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
 use crate::harness::{
-    CHAT, Client, EMBED, Server, array, cmd, crowd, documents, eventually, field, int, paragraph_index, text,
+    CHAT, Client, EMBED, Server, SetOnDrop, array, cmd, crowd, documents, eventually, field, int, paragraph_index, text,
 };
 
 /// A server with an empty index `docs` whose chunks are one paragraph each.
@@ -64,6 +65,7 @@ fn a_document_that_is_forgotten_while_a_large_index_is_searched_is_not_found_and
     crowd(&mut client, "vec:{docs}", 6000);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _done = SetOnDrop(&done);
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut reader = server.client();
@@ -77,7 +79,6 @@ fn a_document_that_is_forgotten_while_a_large_index_is_searched_is_not_found_and
             client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("paris", 4)]);
             assert_eq!(client.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]), Value::Int(4));
         }
-        done.store(true, Ordering::Relaxed);
     });
     // As the tokens of a chunk would be that was found and forgotten before it was read.
     assert_eq!(client.info("infer_missing_chunks"), 0);
@@ -88,27 +89,26 @@ fn a_document_that_is_forgotten_while_a_large_index_is_searched_is_not_found_and
 fn assert_never_mixed(server: &Server, client: &mut Client) {
     let texts = ["paris", "france"].map(|word| document(word, 150));
     let done = AtomicBool::new(false);
-    let seen = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let (mut reader, mut seen) = (server.client(), BTreeSet::new());
-                    while !done.load(Ordering::Relaxed) {
-                        let words = found(&mut reader, ["paris", "france"]);
-                        assert_eq!(words.len(), 1, "a mix");
-                        seen.extend(words);
-                    }
-                    seen
-                })
-            })
-            .collect();
-        for round in 0..8 {
-            client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &texts[(round + 1) % 2]]);
+    let seen = Mutex::new(BTreeSet::new());
+    std::thread::scope(|scope| {
+        let _done = SetOnDrop(&done);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut reader = server.client();
+                while !done.load(Ordering::Relaxed) {
+                    let words = found(&mut reader, ["paris", "france"]);
+                    assert_eq!(words.len(), 1, "a mix");
+                    seen.lock().unwrap().extend(words);
+                }
+            });
         }
-        done.store(true, Ordering::Relaxed);
-        readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect::<BTreeSet<String>>()
+        let mut round = 0;
+        eventually("the readers have seen both documents", || {
+            round += 1;
+            client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", &texts[round % 2]]);
+            round >= 8 && seen.lock().unwrap().len() == 2
+        });
     });
-    assert_eq!(seen.len(), 2, "the readers saw one document only");
 }
 
 #[test]
@@ -142,10 +142,13 @@ fn embedded(server: &Server) -> u64 {
     info.lines().find_map(|line| line.strip_prefix("infer_embedded_texts:")?.trim().parse().ok()).unwrap()
 }
 
-/// Sends a document of `paragraphs` and waits until it is being embedded.
-fn begin(server: &Server, paragraphs: usize) -> Client {
+/// Paragraphs of a document that takes some tenths of a second to embed; hardly more can be in one.
+const LONG: i64 = 1000;
+
+/// Sends a document of [`LONG`] paragraphs and waits until it is being embedded.
+fn begin(server: &Server) -> Client {
     let (mut writer, before) = (server.client(), embedded(server));
-    writer.send(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", paragraphs)]);
+    writer.send(&cmd!["INFER.INGEST", "docs", "a.txt", document("cat", usize::try_from(LONG).unwrap())]);
     eventually("the document is being embedded", || embedded(server) > before);
     writer
 }
@@ -153,18 +156,18 @@ fn begin(server: &Server, paragraphs: usize) -> Client {
 #[test]
 fn a_document_forgotten_while_it_is_replaced_is_written_whole() {
     let (server, mut client) = indexed();
-    let mut writer = begin(&server, 600);
+    let mut writer = begin(&server);
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 2)]);
     assert_eq!(client.ok(&cmd!["INFER.FORGET", "docs", "a.txt"]), Value::Int(2));
     writer.receive().unwrap();
     let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
-    assert_eq!(["documents", "chunks", "vectors"].map(|name| int(field(&info, name))), [1, 600, 600]);
+    assert_eq!(["documents", "chunks", "vectors"].map(|name| int(field(&info, name))), [1, LONG, LONG]);
 }
 
 #[test]
 fn an_index_that_goes_while_a_document_comes_is_noindex_and_stays_gone() {
     let (server, mut client) = indexed();
-    let mut writer = begin(&server, 600);
+    let mut writer = begin(&server);
     client.ok(&cmd!["FLUSHDB"]);
     assert_eq!(writer.receive().unwrap_err().code, "NOINDEX");
     assert_eq!(client.ok(&cmd!["DBSIZE"]), Value::Int(0));
@@ -173,7 +176,7 @@ fn an_index_that_goes_while_a_document_comes_is_noindex_and_stays_gone() {
 #[test]
 fn an_index_made_anew_while_a_document_comes_gets_it() {
     let (server, mut client) = indexed();
-    let mut writer = begin(&server, 600);
+    let mut writer = begin(&server);
     client.send_together(&[
         cmd!["FLUSHDB"],
         cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat", "MAXTOKENS", 32, "OVERLAP", 0],
@@ -190,13 +193,13 @@ fn an_index_made_anew_while_a_document_comes_gets_it() {
 fn a_vector_set_that_goes_while_a_document_comes_is_filled_again() {
     let (server, mut client) = indexed();
     client.ok(&cmd!["INFER.INGEST", "docs", "b.txt", document("dog", 2)]);
-    let mut writer = begin(&server, 900);
+    let mut writer = begin(&server);
     // Some of its vectors are staged by now or in a moment.
     eventually("vectors are staged", || int(&client.ok(&cmd!["VCARD", "vec:{docs}"])) > 2);
     client.ok(&cmd!["DEL", "vec:{docs}"]);
     writer.receive().unwrap();
     let info = client.ok(&cmd!["INFER.INDEXINFO", "docs"]);
-    assert_eq!(int(field(&info, "vectors")), 900);
+    assert_eq!(int(field(&info, "vectors")), LONG);
 }
 
 #[test]
@@ -222,7 +225,7 @@ fn a_vector_set_that_became_something_else_refuses_a_document_and_keeps_the_old_
 fn memory_that_ends_while_a_document_comes_leaves_the_old_one_whole() {
     let (server, mut client) = indexed();
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 20)]);
-    let mut writer = begin(&server, 900);
+    let mut writer = begin(&server);
     client.ok(&cmd!["CONFIG", "SET", "maxmemory", 1]);
     assert_eq!(writer.receive().unwrap_err().code, "OOM");
     assert_eq!(documents(&mut client, "docs")["a.txt"].len(), 20);
@@ -237,7 +240,7 @@ fn memory_that_ends_while_a_document_comes_leaves_the_old_one_whole() {
 fn a_writer_who_leaves_changes_nothing() {
     let (server, mut client) = indexed();
     client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", document("dog", 2)]);
-    drop(begin(&server, 900));
+    drop(begin(&server));
     let info = |client: &mut Client, name| int(field(&client.ok(&cmd!["INFER.INDEXINFO", "docs"]), name));
     eventually("nothing is on its way any more", || info(&mut client, "pending") == 0);
     documents(&mut client, "docs");

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use redis::Value;
 
 use crate::harness::{
-    CHAT, Client, EMBED, Server, array, cmd, contents, documents, eventually, field, int, pairs, paragraph_index,
-    report_locks, text,
+    CHAT, Client, EMBED, Server, SetOnDrop, array, cmd, contents, documents, eventually, field, int, pairs,
+    paragraph_index, report_locks, text,
 };
 
 fn replica_of(master: &Server, models: &[crate::harness::Model]) -> Server {
@@ -92,15 +92,18 @@ fn a_replica_with_models_answers_questions_and_sees_changes_without_a_mix() {
     let replica = replica_of(&master, &[CHAT, EMBED]);
     let texts =
         ["cat", "dog"].map(|animal| (0..6).map(|n| format!("the {animal} in the city {n}")).collect::<Vec<_>>());
+    let seen = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut client = master.client();
-            for text in texts.iter().cycle().take(60) {
+            for (round, text) in texts.iter().cycle().take(3000).enumerate() {
+                if round >= 60 && seen.load(Ordering::Relaxed) > 0 {
+                    break;
+                }
                 client.ok(&cmd!["INFER.INGEST", "docs", "a.txt", text.join("\n\n")]);
             }
         });
         let mut reader = replica.client();
-        let mut seen = 0;
         while !writer.is_finished() {
             let found = reader.call(&cmd!["INFER.SEARCH", "docs", "the city", "K", 20, "WITHTEXT"]);
             // Before the first write reaches it, it has no index.
@@ -108,9 +111,9 @@ fn a_replica_with_models_answers_questions_and_sees_changes_without_a_mix() {
             let mut found: Vec<&str> = array(&found).iter().map(|hit| text(field(hit, "text"))).collect();
             found.sort_unstable();
             assert!(found.is_empty() || texts.iter().any(|text| *text == found), "a mix: {found:?}");
-            seen += usize::from(!found.is_empty());
+            seen.fetch_add(usize::from(!found.is_empty()), Ordering::Relaxed);
         }
-        assert!(seen > 0, "nothing was seen");
+        assert!(seen.load(Ordering::Relaxed) > 0, "nothing was seen");
         reader.ok(&cmd!["INFER.RAG", "docs", "the cat", "MAXTOKENS", 2]);
         reader.refused(&cmd!["INFER.FORGET", "docs", "a.txt"], "READONLY", "");
     });
@@ -123,13 +126,13 @@ fn a_replica_that_is_promoted_while_documents_are_written_has_only_whole_documen
     for _ in 0..3 {
         let replica = replica_of(&master, &[CHAT, EMBED]);
         let mut client = replica.client();
-        let writing = AtomicBool::new(true);
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| storm(&master, || writing.load(Ordering::Relaxed)));
+            let _over = SetOnDrop(&over);
+            scope.spawn(|| storm(&master, || !over.load(Ordering::Relaxed)));
             let offset = |client: &mut Client| int(field(&client.ok(&cmd!["INFER.INDEXINFO", "docs"]), "epoch"));
             eventually("documents arrive", || offset(&mut client) > 5);
             client.ok(&cmd!["REPLICAOF", "NO", "ONE"]);
-            writing.store(false, Ordering::Relaxed);
         });
         for (path, chunks) in documents(&mut client, "docs") {
             let path: usize = path.trim_end_matches(".txt").parse().unwrap();

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use redis::Value;
 
 use crate::cross_encoder::CrossEncoder;
-use crate::harness::{CHAT, Client, EMBED, RANK, Server, array, cmd, eventually, field, float, int, report, text};
+use crate::harness::{
+    CHAT, Client, EMBED, RANK, SLOW_RANK, Server, array, cmd, eventually, field, float, int, report, text,
+};
 
 const QUERY: &str = "what is the capital of france";
 
@@ -183,7 +185,7 @@ fn what_was_scored_is_counted() {
     assert!(info.contains("infer_latency_usec_rerank:p50="), "{info}");
 }
 
-/// A request that takes seconds.
+/// A request that takes the slow model longer than anybody waits.
 fn long() -> redis::Cmd {
     cmd!["INFER.RERANK", "rank", QUERY, 1024, vec!["cat ".repeat(240); 1024]]
 }
@@ -201,7 +203,7 @@ fn until_running(control: &mut Client) -> i64 {
 
 #[test]
 fn a_request_is_listed_and_ends_in_every_way_that_others_do() {
-    let server = Server::with(&[RANK]);
+    let server = Server::with(&[SLOW_RANK]);
     let mut control = server.client();
     for code in ["CANCELLED", "UNBLOCKED", "(killed)"] {
         let (mut running, mut queued) = (server.client(), server.client());
@@ -234,7 +236,7 @@ fn a_request_is_listed_and_ends_in_every_way_that_others_do() {
 
 #[test]
 fn a_forced_unload_answers_requests_and_the_name_is_free() {
-    let server = Server::with(&[RANK]);
+    let server = Server::with(&[SLOW_RANK]);
     let (mut control, mut client) = (server.client(), server.client());
     client.send(&long());
     until_running(&mut control);
@@ -246,7 +248,7 @@ fn a_forced_unload_answers_requests_and_the_name_is_free() {
 
 #[test]
 fn the_queue_of_a_reranker_is_bounded() {
-    let server = Server::with(&[RANK]);
+    let server = Server::with(&[SLOW_RANK]);
     let mut control = server.client();
     control.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 1]);
     let (mut running, mut queued) = (server.client(), server.client());
@@ -272,7 +274,7 @@ fn a_panic_of_the_worker_is_answered_and_the_next_request_works() {
 
 #[test]
 fn a_short_request_does_not_wait_for_the_end_of_a_long_one() {
-    let server = Server::with(&[RANK]);
+    let server = Server::with(&[SLOW_RANK]);
     let (mut control, mut client) = (server.client(), server.client());
     client.send(&long());
     until_running(&mut control);

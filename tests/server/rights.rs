@@ -193,7 +193,7 @@ fn rights_that_are_taken_away_while_the_command_waits_are_gone() {
     let before = count(&mut admin);
     let mut bob = user(&server, &["+@all", "~*"]);
     // Long enough that the rights are gone before the document is written.
-    let document = "the cat and the dog in the city\n\n".repeat(3000);
+    let document = "the cat and the dog in the city\n\n".repeat(9000);
     bob.send(&cmd!["INFER.INGEST", "docs", "b.txt", document]);
     eventually("the document is being embedded", || server.requests("embed") == 1);
     admin.ok(&cmd!["ACL", "SETUSER", "bob", "resetkeys", "~docs"]);

@@ -4,13 +4,20 @@ use std::fmt::Write as _;
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, RANK, Server, array, cmd, eventually, field, float, int, text};
+use crate::harness::{
+    CHAT, Client, EMBED, Model, RANK, SLOW_RANK, Server, array, cmd, eventually, field, float, int, text,
+};
 
 const QUERY: &str = "what is the capital of france";
 
 /// A server whose index `docs` has 30 documents of one chunk each.
 fn indexed() -> Server {
-    let server = Server::with(&[CHAT, EMBED, RANK]);
+    indexed_with(RANK)
+}
+
+/// As [`indexed`], with another reranker.
+fn indexed_with(reranker: Model) -> Server {
+    let server = Server::with(&[CHAT, EMBED, reranker]);
     let mut client = server.client();
     client.ok(&cmd!["INFER.INDEX", "docs", "EMBEDMODEL", "embed", "GENMODEL", "chat"]);
     let words = ["paris", "france", "capital", "city", "cat", "dog", "redis", "memory", "queue", "worker"];
@@ -119,14 +126,14 @@ fn a_chunk_too_long_to_be_read_with_the_query_is_named() {
     assert_eq!((server.requests("rank"), server.requests("embed"), server.requests("chat")), (0, 0, 0));
 }
 
-/// A request that is being reranked for a second or more; it is listed with this id.
+/// A request that is being reranked, by the slow model for seconds; it is listed with this id.
 fn begin(server: &Server, client: &mut Client, command: &str) -> i64 {
     let mut control = server.client();
-    for number in 0..200 {
+    for number in 0..100 {
         let document = format!("{number} {}", "capital ".repeat(230));
         control.ok(&cmd!["INFER.INGEST", "docs", format!("long-{number}.txt"), document]);
     }
-    client.send(&cmd![command, "docs", "capital", "K", 200, "RERANK", "rank"]);
+    client.send(&cmd![command, "docs", "capital", "K", 100, "RERANK", "rank"]);
     eventually("the reranker works", || server.requests("rank") == 1 && server.requests("embed") == 0);
     int(field(&array(&control.ok(&cmd!["INFER.PS"]))[0], "id"))
 }
@@ -134,7 +141,7 @@ fn begin(server: &Server, client: &mut Client, command: &str) -> i64 {
 #[test]
 fn a_second_look_ends_when_its_request_does() {
     for command in ["INFER.SEARCH", "INFER.RAG"] {
-        let server = indexed();
+        let server = indexed_with(SLOW_RANK);
         let (mut client, mut control) = (server.client(), server.client());
         let id = begin(&server, &mut client, command);
         assert_eq!(int(&control.ok(&cmd!["INFER.CANCEL", id])), 1);
@@ -149,7 +156,7 @@ fn a_second_look_ends_when_its_request_does() {
 
 #[test]
 fn a_reranker_that_fails_or_goes_is_an_error_of_the_question() {
-    let server = indexed();
+    let server = indexed_with(SLOW_RANK);
     let (mut client, mut control) = (server.client(), server.client());
     for command in ["INFER.SEARCH", "INFER.RAG"] {
         client.ok(&cmd!["INFER.DEBUG", "PANIC", "rank"]);

@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use crate::harness::{CHAT, Client, EMBED, Refusal, Server, array, cmd, eventually, text};
+use crate::harness::{CHAT, Client, EMBED, Refusal, SLOW_EMBED, Server, array, cmd, eventually, text};
 
 /// A user of all commands with rights to the keys below `a:`.
 const LEAST: &[&str] = &["+@infer", "+ping", "~a:*"];
@@ -210,16 +210,11 @@ fn rights_taken_away_while_a_question_waits_are_gone() {
     admin.ok(&cmd!["ACL", "SETUSER", "alice", "reset", "on", ">pw", "+@all", "~*"]);
     let mut alice = server.client();
     alice.ok(&cmd!["AUTH", "alice", "pw"]);
-    // Long enough to be still at the embedding worker.
-    let query = "the cat and the dog in the city ".repeat(7);
-    let mut busy: Vec<Client> = (0..4).map(|_| server.client()).collect();
-    let document = "the cat and the dog in the city\n\n".repeat(3000);
-    for other in &mut busy {
-        other.send(&cmd!["INFER.INGEST", "a:docs", "big.txt", &document]);
-    }
-    eventually("the embedding workers are busy", || server.requests("embed") >= 4);
-    alice.send(&cmd!["INFER.SEARCH", "b:docs", query]);
-    eventually("the question waits", || server.requests("embed") >= 5);
+    admin.ok(&SLOW_EMBED.load());
+    admin.ok(&cmd!["INFER.INDEX", "b:slow", "EMBEDMODEL", "slow-embed", "GENMODEL", "chat"]);
+    admin.ok(&cmd!["INFER.INGEST", "b:slow", "a.txt", "the cat"]);
+    alice.send(&cmd!["INFER.SEARCH", "b:slow", "the cat and the dog ".repeat(390)]);
+    eventually("the question is being embedded", || server.requests("slow-embed") == 1);
     admin.ok(&cmd!["ACL", "SETUSER", "alice", "resetkeys", "~a:*"]);
     assert_eq!(alice.receive().unwrap_err().code, "NOPERM");
 }

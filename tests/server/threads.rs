@@ -140,7 +140,8 @@ fn the_number_of_threads_changes_no_answer() {
     let mut client = server.client();
     let most = cpus(&mut client).to_string();
     let answers = ["1", &most].map(|threads| {
-        load(&mut client, &CHAT, &["WORKERS", "1", "THREADS", threads]);
+        // Which guesses there are depends on time, and how many tokens are computed at once on guesses.
+        load(&mut client, &CHAT, &["WORKERS", "1", "THREADS", threads, "SPECULATION", "NONE"]);
         let prompt = "one two three four five six seven eight nine ten ".repeat(8);
         let answer = client.text(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", prompt, "TEMP", 0, "MAXTOKENS", 100]);
         client.ok(&cmd!["INFER.UNLOAD", "chat"]);

@@ -23,8 +23,8 @@ fn a_forced_unload_cancels_what_waits_and_runs() {
         let served = load(&engine, LoadOptions { workers: Some(1), ..options(name) }).unwrap();
         let text = "text ".repeat(80);
         let (generating, embedding): (Vec<_>, Vec<_>) = match name {
-            "chat" => ((0..20).map(|_| generate(&served, vec![1; 200], max_tokens(200))).collect(), vec![]),
-            _ => (vec![], (0..20).map(|_| embed(&served, &[text.as_str(); 100])).collect()),
+            "chat" => ((0..80).map(|_| generate(&served, vec![1; 200], max_tokens(200))).collect(), vec![]),
+            _ => (vec![], (0..80).map(|_| embed(&served, &[text.as_str(); 100])).collect()),
         };
         let (done, unloaded) = channel();
         engine.unload(name, Requests::Cancel, Box::new(move |result| done.send(result).unwrap()));
@@ -34,7 +34,7 @@ fn a_forced_unload_cancels_what_waits_and_runs() {
             generated.chain(embedding.iter().map(|answers| answers.try_recv().unwrap().map(drop))).collect();
         // The first ones may have been finished.
         let cancelled = EngineError::Cancelled("the model was unloaded").to_string();
-        assert_eq!(outcomes[19].as_ref().unwrap_err().to_string(), cancelled);
+        assert_eq!(outcomes[79].as_ref().unwrap_err().to_string(), cancelled);
         for error in outcomes.into_iter().filter_map(Result::err) {
             assert_eq!(error.to_string(), cancelled);
         }

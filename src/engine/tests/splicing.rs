@@ -217,10 +217,10 @@ fn who_waits_for_a_reader_that_leaves_reads_the_block() {
     let engine = Engine::new(ENGINE);
     let served = one_worker(&engine);
     let busy = [1, 2].map(|first| generate(&served, (first..200).collect(), greedy(max_tokens(40))));
+    // It has left when its turn comes, however soon that is.
     let leaves = Ticket::default();
-    let [left, other] =
-        [leaves.clone(), Ticket::default()].map(|ticket| begin_reading(&served, &[], beginning(), ticket));
     leaves.cancelled.store(true, Ordering::Release);
+    let [left, other] = [leaves, Ticket::default()].map(|ticket| begin_reading(&served, &[], beginning(), ticket));
     assert_eq!(left.recv_timeout(PATIENCE).unwrap().unwrap_err().code(), "CANCELLED");
     assert_eq!(other.recv_timeout(PATIENCE).unwrap().unwrap().tokens(), beginning().len());
     busy.iter().for_each(|busy| drop(answer(busy)));

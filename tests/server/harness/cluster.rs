@@ -55,9 +55,10 @@ impl Cluster {
     pub fn client(&self) -> redis::cluster::ClusterConnection {
         let addresses: Vec<String> =
             self.nodes.iter().map(|node| format!("redis://127.0.0.1:{}/", node.port)).collect();
-        let client =
-            redis::cluster::ClusterClientBuilder::new(addresses).response_timeout(super::PATIENCE).build().unwrap();
-        client.get_connection().unwrap()
+        let client = redis::cluster::ClusterClientBuilder::new(addresses)
+            .connection_timeout(super::PATIENCE)
+            .response_timeout(super::PATIENCE);
+        client.build().unwrap().get_connection().unwrap()
     }
 
     /// The number of the node that has the slot of `key`.

@@ -10,18 +10,22 @@ mod server;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Refusal};
 pub use cluster::Cluster;
 pub use contents::contents;
 pub use index::{ANIMALS, Documents, FRANCE, crowd, documents, keys_of, paragraph_index};
-pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, STEADY, STRICT};
+pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, SLOW_RANK, STEADY, STRICT};
 pub use reply::{array, bytes, doubles, field, float, floats, int, pairs, text};
 pub use server::{Server, free_port, module};
 
-/// Longer than anything here takes, also when the machine is busy with something else.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, also when other programs leave the engine, which is niced, a tenth of a CPU.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Options of a server whose engine gets its share of a busy machine: for what has to end in time.
+pub const NOT_NICED: [&str; 2] = ["--infer.nice", "0"];
 
 /// A command from words, numbers and bytes.
 macro_rules! cmd {
@@ -40,6 +44,36 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the answer is being made of the only request, which was sent when `infer_requests_done` was `done`; its id.
+/// `None` when it was over before anybody looked.
+#[track_caller]
+pub fn until_decoding(control: &mut Client, done: i64) -> Option<i64> {
+    let mut id = None;
+    eventually("the answer is being made, or is made", || {
+        let over = control.info("infer_requests_done") > done;
+        let listed = control.ok(&cmd!["INFER.PS"]);
+        let found = array(&listed).first().filter(|request| text(field(request, "state")) == "decoding");
+        id = found.map(|request| int(field(request, "id")));
+        id.is_some() || over
+    });
+    id
+}
+
+/// For a promise about time: the machine may stop a server or a test for a while, but hardly each time in three attempts.
+#[track_caller]
+pub fn once_in_three(promise: &str, mut is_kept: impl FnMut() -> bool) {
+    assert!((0..3).any(|_| is_kept()), "not kept in three attempts: {promise}");
+}
+
+/// Sets a flag when it goes, so that the threads of a scope which wait for it end also when a test fails.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -159,6 +159,16 @@ impl Server {
         int(super::field(&facts, "requests"))
     }
 
+    /// Waits for the end of a server that was told to end at `begun`. Fails unless it ends without an error and without a
+    /// crash; whether it took less than two seconds, after which supervisors become impatient, and no thread was left at work.
+    #[track_caller]
+    pub fn ends_at_once(&mut self, begun: Instant) -> bool {
+        assert!(self.wait_for_exit(), "redis-server ended with an error");
+        let (taken, log) = (begun.elapsed(), self.log());
+        assert!(!log.contains("BUG REPORT"), "the server crashed");
+        taken < Duration::from_secs(2) && !log.contains("threads were still busy")
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
