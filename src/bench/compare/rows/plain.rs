@@ -57,8 +57,9 @@ pub fn run(bench: &Bench) -> Result<Section> {
         goal,
         value: Some(shares[0][at]),
         cause: format!(
-            "redis-server and redis-benchmark together want more CPU time than is left: a thread of nice 10 keeps a share of it, and \
-             is not stopped at once when one of them wakes up. With `infer.nice 20`, where it is, SET keeps {:.2} and GET {:.2}.",
+            "redis-server and redis-benchmark together want more CPU time than is left: a thread of nice 10 keeps a share of it, \
+             is not stopped at once when one of them wakes up, and is no idle CPU to them, so that at times both are on the same one. \
+             With `infer.nice 20` it is all that, and SET keeps {:.2} and GET {:.2}.",
             shares[1][0], shares[1][1]
         ),
     };
