@@ -74,7 +74,11 @@ pub fn documents(client: &mut Client, index: &str) -> Documents {
 pub fn keys_of(client: &mut Client, index: &str) -> Vec<String> {
     let all = client.ok(&cmd!["KEYS", "*"]);
     let own = format!(":{{{index}}}");
-    array(&all).iter().map(|key| text(key).to_owned()).filter(|key| key.contains(&own)).collect()
+    let mut keys: Vec<String> =
+        array(&all).iter().map(|key| text(key).to_owned()).filter(|key| key.contains(&own)).collect();
+    // KEYS gives them in any order, another one while Redis' table grows or shrinks.
+    keys.sort();
+    keys
 }
 
 /// Adds elements to the vector set at `key` that no search finds, as many versions of chunks that are gone would be.
