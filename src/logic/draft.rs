@@ -42,9 +42,13 @@ impl Lookup {
         let buckets = prompt.len().saturating_add(answer).saturating_mul(4).next_power_of_two();
         let mut lookup =
             Self { tokens: Vec::with_capacity(prompt.len()), behind: vec![0; buckets], source: 0, matched: 0 };
-        for &token in prompt {
-            lookup.push(token);
+        // What each token of a prompt could be guessed from is of no interest, but for what comes behind the last one.
+        let Some((&last, before)) = prompt.split_last() else { return lookup };
+        for &token in before {
+            lookup.tokens.push(token);
+            lookup.note_last();
         }
+        lookup.push(last);
         lookup
     }
 
