@@ -16,6 +16,9 @@ fn available(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Version 1 has no word for a group without a limit, but the largest number of whole pages.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// What the files of one version of control groups are called.
 struct Names {
     limit: &'static str,
@@ -52,7 +55,8 @@ fn left_in_groups(groups: &str, mount: &Path) -> Option<u64> {
 
 fn left_in(group: &Path, names: &Names) -> Option<u64> {
     let number = |name| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
-    let (limit, usage) = (number(names.limit)?, number(names.usage)?);
+    let limit = number(names.limit).filter(|&limit| limit < NO_LIMIT)?;
+    let usage = number(names.usage)?;
     let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let of_files =
         statistics.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| names.files.contains(name));
@@ -110,6 +114,8 @@ mod tests {
         let files = [("memory.limit_in_bytes", "100"), ("memory.usage_in_bytes", "50"), ("memory.stat", statistics)];
         group(&folder.path().join("memory"), &files);
         assert_eq!(left_in_groups(groups, folder.path()), Some(60));
+        fs::write(folder.path().join("memory/memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert_eq!(left_in_groups(groups, folder.path()), None);
     }
 
     #[test]
