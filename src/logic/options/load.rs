@@ -163,6 +163,7 @@ impl LoadOptions {
             None => name_from(path)?,
         };
         let mut parsed = Self::new(name, path);
+        let mut is_read = false;
         while let Some(option) = args.option()? {
             match option.as_str() {
                 "TYPE" => parsed.kind = args.word("TYPE", &ModelKind::ALL, ModelKind::name)?,
@@ -190,7 +191,7 @@ impl LoadOptions {
                     parsed.lora = Some(Lora { path, scale });
                 }
                 "MMAP" => parsed.mmap = true,
-                "NOMMAP" => parsed.mmap = false,
+                "NOMMAP" => is_read = true,
                 "MLOCK" => parsed.mlock = true,
                 "DEFAULT" => parsed.default = true,
                 "ASYNC" => parsed.background = true,
@@ -202,6 +203,7 @@ impl LoadOptions {
             (ModelKind::Rerank, Some(_)) => Err(ArgError::Conflict { a: "TYPE RERANK", b: "POOLING" }),
             (ModelKind::Embed, _) if parsed.lora.is_some() => Err(ArgError::Conflict { a: "TYPE EMBED", b: "LORA" }),
             (ModelKind::Rerank, _) if parsed.lora.is_some() => Err(ArgError::Conflict { a: "TYPE RERANK", b: "LORA" }),
+            _ if parsed.mmap && is_read => Err(ArgError::Conflict { a: "MMAP", b: "NOMMAP" }),
             _ => Ok(parsed),
         }
     }
@@ -391,6 +393,7 @@ mod tests {
             ("LORA a.gguf 1 TYPE RERANK", "TYPE RERANK and LORA cannot be used together"),
             ("POOLING CLS TYPE GENERATE", "TYPE GENERATE and POOLING cannot be used together"),
             ("TYPE RERANK POOLING CLS", "TYPE RERANK and POOLING cannot be used together"),
+            ("NOMMAP MMAP", "MMAP and NOMMAP cannot be used together"),
         ] {
             assert_eq!(load(&format!("m p {options}")).unwrap_err().to_string(), text);
         }
