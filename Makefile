@@ -4,7 +4,7 @@
 SHELL := bash
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo serve test test-unit test-redis lint bench chunk-kv quality scale soak setup models clean setup-build setup-run
+.PHONY: help build demo serve test test-unit test-redis lint bench chunk-kv quality scale hostile soak setup models clean setup-build setup-run
 
 # Where things are: cache, cargo target folder, redis-server, models.
 ENV := set -eu; . scripts/env.sh;
@@ -47,8 +47,11 @@ quality: setup-run build models ## how often INFER.SEARCH finds the right chunk,
 scale: setup-run build models ## what a search and an ingest cost as an index grows to 100,000 chunks; draws docs/scale.svg
 	@scripts/scale.sh
 
-soak: setup-run build models ## random commands from several clients for MINUTES=10; fails when memory grows or anything hangs
-	@scripts/soak.sh "$(MINUTES)"
+hostile: setup-run build models ## inputs that once ended, stalled or bloated a server, and what comes of them now; ROWS=1,4
+	@ROWS="$(ROWS)" MODULE="$(MODULE)" scripts/hostile.sh
+
+soak: setup-run build models ## random commands from several clients for MINUTES=10; NICE=20, BUSY=1; fails when memory grows or anything hangs
+	@NICE="$(NICE)" BUSY="$(BUSY)" HUNG="$(HUNG)" scripts/soak.sh "$(MINUTES)"
 
 setup: ## install and fetch what building, running and testing need (root and apt; otherwise it says what to install)
 	@scripts/setup.sh test

@@ -1,7 +1,10 @@
-//! Random command lines, right ones and wrong ones, for tests. The same seed gives the same lines.
+//! What a server has to stand: random command lines, right ones and wrong ones (the same seed gives the same lines), inputs
+//! that once did harm, and a process that sees how long a server answers nobody.
 #![forbid(unsafe_code)]
 
 mod forms;
+pub mod hostile;
+pub mod pulse;
 
 use fastrand::Rng;
 

@@ -1,8 +1,9 @@
 //! The clients of `make soak`: random lines at one server for a given time, then what came of it.
 //!
 //! Memory is compared between two moments of rest, at a fifth of the time (at most two minutes) and at the end: no
-//! request runs then, only the two models that stay are loaded, and nothing is kept for later prompts. The exit status is 1 when it grew by more than
-//! 5 %, when a client hung, or when the server died.
+//! request runs then, only the two models that stay are loaded, and nothing is kept for later prompts. Another process sends
+//! one PING after the other. The exit status is 1 when memory grew by more than 5 %, when a client hung, or when the server
+//! died.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,11 +15,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use redis::{Connection, ErrorKind, RedisError, Value};
-use redis_infer_stress::{Line, Lines, Models, shown};
+use redis_infer_stress::pulse::{Gaps, Pulse};
+use redis_infer_stress::{Line, Lines, Models, hostile, shown};
 
 const CLIENTS: u64 = 6;
-/// A reply that takes longer is none: the longest line here runs some seconds.
+/// A reply that takes longer is none: the longest line here runs some seconds. With the variable `HUNG`, in seconds, it is
+/// another time: a niced engine beside busy programs gets next to no CPU.
 const HUNG: Duration = Duration::from_secs(60);
+/// Fields of a hash that is no index; see `hostile`. Redis itself frees it in a moment.
+const FIELDS: usize = 20_000;
 /// Share of lines that are wrong on purpose.
 const HOSTILE: f64 = 0.1;
 /// Growth of memory that is an error.
@@ -40,6 +45,9 @@ struct Soak {
     url: String,
     models: Models,
     seed: u64,
+    hung: Duration,
+    /// What once did harm.
+    hostile: Vec<Line>,
     findings: Findings,
     over: AtomicBool,
     /// Clients hold it for reading while they work; a moment of rest is whoever holds it for writing.
@@ -60,8 +68,14 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [url, seconds, chat, embed] = args.as_slice() else {
-        bail!("usage: redis-infer-soak URL SECONDS CHAT_MODEL EMBED_MODEL; scripts/soak.sh calls it");
+    let [port, pid, seconds, chat, embed] = args.as_slice() else {
+        bail!("usage: redis-infer-soak PORT PID SECONDS CHAT_MODEL EMBED_MODEL; scripts/soak.sh calls it");
+    };
+    let (port, pid): (u16, u32) =
+        (port.parse().context("PORT is not a port")?, pid.parse().context("PID is not a number")?);
+    let hung = match std::env::var("HUNG").as_deref() {
+        Ok("") | Err(_) => HUNG,
+        Ok(seconds) => Duration::from_secs(seconds.parse().context("HUNG is not a number of seconds")?),
     };
     let length = Duration::from_secs(seconds.parse().context("SECONDS is not a number")?);
     let seed = match std::env::var("REDIS_INFER_SEED") {
@@ -69,16 +83,20 @@ fn run() -> Result<bool> {
         Err(_) => fastrand::u64(..1 << 40),
     };
     let soak = Soak {
-        url: url.clone(),
+        url: format!("redis://127.0.0.1:{port}"),
         // There is no third model here: lines that want one that reranks are refused.
         models: Models { chat: chat.clone(), embed: embed.clone(), rank: embed.clone() },
         seed,
+        hung,
+        hostile: hostile::for_a_soak(),
         findings: Findings::default(),
         over: AtomicBool::new(false),
         working: RwLock::new(()),
         ids: Mutex::new(vec![0; CLIENTS as usize]),
     };
     println!("seed {seed}, {CLIENTS} clients, {} s", length.as_secs());
+    soak.provide_a_hash().context("cannot make the hash")?;
+    let mut pulse = Pulse::start(&std::env::current_exe()?.with_file_name("redis-infer-pulse"), port, pid)?;
     let memory = std::thread::scope(|scope| {
         for client in 0..CLIENTS {
             let soak = &soak;
@@ -89,15 +107,20 @@ fn run() -> Result<bool> {
         memory
     });
     let (before, after) = memory.context("the server does not answer any more")?;
-    Ok(soak.report(before, after))
+    Ok(soak.report(before, after, pulse.take()?))
 }
 
 impl Soak {
     fn connect(&self) -> redis::RedisResult<Connection> {
         let connection =
             redis::Client::open(self.url.as_str())?.get_connection_with_timeout(Duration::from_secs(10))?;
-        connection.set_read_timeout(Some(HUNG))?;
+        connection.set_read_timeout(Some(self.hung))?;
         Ok(connection)
+    }
+
+    fn provide_a_hash(&self) -> redis::RedisResult<()> {
+        let pairs: Vec<String> = (0..2 * FIELDS).map(|number| number.to_string()).collect();
+        redis::cmd("HSET").arg("users").arg(pairs).query(&mut self.connect()?)
     }
 
     /// Sends lines until the time is over.
@@ -121,7 +144,9 @@ impl Soak {
                     2..4 => self.kill_another(number, &mut connection),
                     _ => {}
                 }
-                let line = lines.next_line();
+                let harmful = lines.rng().u16(0..500) < 1;
+                let line = if harmful { lines.rng().choice(&self.hostile).cloned() } else { None };
+                let line = line.unwrap_or_else(|| lines.next_line());
                 if !self.send(&mut connection, &line) {
                     break;
                 }
@@ -217,7 +242,7 @@ impl Soak {
 
     /// Lines that are wrong on purpose load models under any name, and in the background.
     fn unload_all_but_two(&self, connection: &mut Connection) -> Option<()> {
-        let deadline = Instant::now() + HUNG;
+        let deadline = Instant::now() + self.hung;
         loop {
             let models: Vec<BTreeMap<String, Value>> = redis::cmd("INFER.MODELS").query(connection).ok()?;
             let names = models.into_iter().filter_map(|mut model| match model.remove("name") {
@@ -242,7 +267,7 @@ impl Soak {
     }
 
     /// Prints everything; whether all is well.
-    fn report(&self, before: u64, after: u64) -> bool {
+    fn report(&self, before: u64, after: u64, gaps: Gaps) -> bool {
         let latencies = self.findings.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = self.findings.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let hung = self.findings.hung.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,6 +291,14 @@ impl Soak {
         for line in &*hung {
             println!("  hung: {line}");
         }
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        println!(
+            "PING from another process: {}, p99.9 {:.2} ms, longest {:.1} ms, of which {:.1} ms were Redis' own",
+            gaps.pings,
+            ms(gaps.p999),
+            ms(gaps.longest),
+            ms(gaps.own)
+        );
         let growth = after as f64 / before as f64;
         println!("memory (RSS) {} MiB, at the end {} MiB: {growth:.3} of it", before >> 20, after >> 20);
         hung.is_empty() && growth <= GROWTH

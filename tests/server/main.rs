@@ -44,6 +44,7 @@ mod lifecycle;
 mod load;
 mod logging;
 mod lora;
+mod main_thread;
 mod memory;
 mod minilm;
 mod paths;

@@ -188,6 +188,12 @@ impl Server {
         }
     }
 
+    /// Whether the process still runs and answers.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+            && Client::try_connect(self.port, "").is_some_and(|mut client| client.call(&cmd!["PING"]).is_ok())
+    }
+
     /// Fails unless the process still runs and answers.
     #[track_caller]
     pub fn assert_alive(&mut self) {
