@@ -5,15 +5,16 @@
 
 use std::ffi::CStr;
 
+use crate::logic::limits;
 use crate::redis_api::command_info::{Access, Argument, Command, Count, Keys};
 
 /// The version of the module that all commands came with.
 const FIRST: &CStr = c"0.1.0";
 
-const MODEL: Argument = Argument::text(c"model");
-const NUMKEYS: Argument = Argument::integer(c"numkeys");
+const MODEL: Argument = Argument::text(c"model").bytes(limits::NAME_MAX);
+const NUMKEYS: Argument = Argument::integer(c"numkeys").between(0, limits::KEYS_MAX as i64);
 const PROMPT_KEYS: Argument = Argument::key(c"key").optional().multiple();
-const INDEX: Argument = Argument::key(c"index");
+const INDEX: Argument = Argument::key(c"index").bytes(limits::NAME_MAX);
 
 /// The token keys after a model's name.
 const TOKEN_KEYS: Keys =
@@ -34,50 +35,94 @@ const WRITTEN_INDEX: Keys = Keys::first(
     c"Writes vec:{index}, tokens:{index}:*, doc:{index}:*, stats:{index} and paths:{index}, as the calling user",
 );
 
-const CACHE: Argument = Argument::key(c"cache");
-const SCOPE: Argument = Argument::text(c"scope").after(c"SCOPE").optional();
+const CACHE: Argument = Argument::key(c"cache").bytes(limits::NAME_MAX);
+const SCOPE: Argument = Argument::text(c"scope").after(c"SCOPE").bytes(limits::SCOPE_MAX).optional();
 
 /// Which chunks of an index are wanted.
 const SELECTION: &[Argument] = &[
-    Argument::integer(c"k").after(c"K").optional(),
-    Argument::text(c"expression").after(c"FILTER").optional(),
-    Argument::integer(c"exploration-factor").after(c"EF").optional(),
-    Argument::double(c"min-score").after(c"MINSCORE").optional(),
+    Argument::integer(c"k").after(c"K").between(limits::K_MIN as i64, limits::K_MAX as i64).optional(),
+    Argument::text(c"expression").after(c"FILTER").bytes(limits::FILTER_MAX).optional(),
+    Argument::integer(c"exploration-factor")
+        .after(c"EF")
+        .between(limits::EF_MIN as i64, limits::EF_MAX as i64)
+        .optional(),
+    Argument::double(c"min-score")
+        .after(c"MINSCORE")
+        .within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64)
+        .optional(),
     Argument::text(c"reranking-model").after(c"RERANK").optional(),
 ];
 
 /// The options of every command that generates.
 const GENERATION: &[Argument] = &[
-    Argument::integer(c"max-tokens").after(c"MAXTOKENS").optional(),
-    Argument::double(c"temperature").after(c"TEMP").optional(),
-    Argument::integer(c"top-k").after(c"TOPK").optional(),
-    Argument::double(c"top-p").after(c"TOPP").optional(),
-    Argument::double(c"min-p").after(c"MINP").optional(),
-    Argument::double(c"repeat-penalty").after(c"REPEATPENALTY").optional(),
-    Argument::integer(c"repeat-last-n").after(c"REPEATLASTN").optional(),
-    Argument::double(c"presence").after(c"PRESENCE").optional(),
-    Argument::double(c"frequency").after(c"FREQUENCY").optional(),
+    Argument::integer(c"max-tokens")
+        .after(c"MAXTOKENS")
+        .between(limits::MAX_TOKENS_MIN as i64, limits::MAX_TOKENS_MAX as i64)
+        .optional(),
+    Argument::double(c"temperature").after(c"TEMP").within(limits::TEMP_MIN as f64, limits::TEMP_MAX as f64).optional(),
+    Argument::integer(c"top-k").after(c"TOPK").between(limits::TOPK_MIN as i64, limits::TOPK_MAX as i64).optional(),
+    Argument::double(c"top-p").after(c"TOPP").within(limits::TOPP_MIN as f64, limits::TOPP_MAX as f64).optional(),
+    Argument::double(c"min-p").after(c"MINP").within(limits::MINP_MIN as f64, limits::MINP_MAX as f64).optional(),
+    Argument::double(c"repeat-penalty")
+        .after(c"REPEATPENALTY")
+        .within(limits::REPEAT_PENALTY_MIN as f64, limits::REPEAT_PENALTY_MAX as f64)
+        .optional(),
+    Argument::integer(c"repeat-last-n")
+        .after(c"REPEATLASTN")
+        .between(limits::REPEAT_LAST_N_MIN as i64, limits::REPEAT_LAST_N_MAX as i64)
+        .optional(),
+    Argument::double(c"presence")
+        .after(c"PRESENCE")
+        .within(limits::PENALTY_MIN as f64, limits::PENALTY_MAX as f64)
+        .optional(),
+    Argument::double(c"frequency")
+        .after(c"FREQUENCY")
+        .within(limits::PENALTY_MIN as f64, limits::PENALTY_MAX as f64)
+        .optional(),
     Argument::block(
         c"logit-bias",
         &[
-            Argument::integer(c"count"),
-            Argument::block(c"bias", &[Argument::integer(c"token"), Argument::double(c"value")]).multiple(),
+            Argument::integer(c"count")
+                .between(limits::LOGIT_BIAS_COUNT_MIN as i64, limits::LOGIT_BIAS_COUNT_MAX as i64),
+            Argument::block(
+                c"bias",
+                &[
+                    Argument::integer(c"token"),
+                    Argument::double(c"value").within(limits::LOGIT_BIAS_MIN as f64, limits::LOGIT_BIAS_MAX as f64),
+                ],
+            )
+            .multiple(),
         ],
     )
     .after(c"LOGITBIAS")
     .optional(),
     Argument::one_of(
         c"form",
-        &[Argument::text(c"gbnf").after(c"GRAMMAR"), Argument::text(c"schema").after(c"JSONSCHEMA")],
+        &[
+            Argument::text(c"gbnf").after(c"GRAMMAR").bytes(limits::GRAMMAR_BYTES_MAX),
+            Argument::text(c"schema").after(c"JSONSCHEMA").bytes(limits::GRAMMAR_BYTES_MAX),
+        ],
     )
     .optional(),
-    Argument::integer(c"seed").after(c"SEED").optional(),
-    Argument::block(c"stop", &[Argument::integer(c"count"), Argument::text(c"text").multiple()])
-        .after(c"STOP")
+    Argument::integer(c"seed").after(c"SEED").between(limits::SEED_MIN as i64, limits::SEED_MAX as i64).optional(),
+    Argument::block(
+        c"stop",
+        &[
+            Argument::integer(c"count").between(limits::STOP_COUNT_MIN as i64, limits::STOP_COUNT_MAX as i64),
+            Argument::text(c"text").bytes(limits::STOP_BYTES_MAX).multiple(),
+        ],
+    )
+    .after(c"STOP")
+    .optional(),
+    Argument::integer(c"milliseconds")
+        .after(c"TIMEOUT")
+        .between(limits::TIMEOUT_MS_MIN as i64, limits::TIMEOUT_MS_MAX as i64)
         .optional(),
-    Argument::integer(c"milliseconds").after(c"TIMEOUT").optional(),
     Argument::word(c"with-tokens", c"WITHTOKENS").optional(),
-    Argument::integer(c"top-count").after(c"LOGPROBS").optional(),
+    Argument::integer(c"top-count")
+        .after(c"LOGPROBS")
+        .between(limits::LOGPROBS_MIN as i64, limits::LOGPROBS_MAX as i64)
+        .optional(),
     Argument::word(c"with-stats", c"WITHSTATS").optional(),
 ];
 
@@ -93,8 +138,8 @@ pub const COMMANDS: &[Command] = &[
         categories: "admin dangerous slow blocking",
         keys: &[],
         arguments: &[&[
-            Argument::text(c"name").optional(),
-            Argument::text(c"path"),
+            Argument::text(c"name").bytes(limits::NAME_MAX).optional(),
+            Argument::text(c"path").bytes(limits::MODEL_PATH_MAX),
             Argument::one_of(
                 c"type",
                 &[
@@ -106,12 +151,12 @@ pub const COMMANDS: &[Command] = &[
             )
             .after(c"TYPE")
             .optional(),
-            Argument::integer(c"context-tokens").after(c"CTX").optional(),
-            Argument::integer(c"requests-per-worker").after(c"PARALLEL").optional(),
-            Argument::one_of(c"workers", &[Argument::integer(c"count"), Argument::word(c"auto", c"AUTO")])
+            Argument::integer(c"context-tokens").after(c"CTX").between(limits::CTX_MIN as i64, limits::CTX_MAX as i64).optional(),
+            Argument::integer(c"requests-per-worker").after(c"PARALLEL").between(limits::PARALLEL_MIN as i64, limits::PARALLEL_MAX as i64).optional(),
+            Argument::one_of(c"workers", &[Argument::integer(c"count").between(limits::WORKERS_MIN as i64, limits::WORKERS_MAX as i64), Argument::word(c"auto", c"AUTO")])
                 .after(c"WORKERS")
                 .optional(),
-            Argument::one_of(c"threads", &[Argument::integer(c"count"), Argument::word(c"auto", c"AUTO")])
+            Argument::one_of(c"threads", &[Argument::integer(c"count").between(limits::THREADS_MIN as i64, limits::THREADS_MAX as i64), Argument::word(c"auto", c"AUTO")])
                 .after(c"THREADS")
                 .optional(),
             Argument::one_of(c"kv-type", &[Argument::word(c"f16", c"F16"), Argument::word(c"q8-0", c"Q8_0")])
@@ -120,14 +165,14 @@ pub const COMMANDS: &[Command] = &[
             Argument::one_of(c"speculation", &[Argument::word(c"lookup", c"LOOKUP"), Argument::word(c"none", c"NONE")])
                 .after(c"SPECULATION")
                 .optional(),
-            Argument::integer(c"layers").after(c"GPULAYERS").optional(),
+            Argument::integer(c"layers").after(c"GPULAYERS").between(limits::GPU_LAYERS_MIN as i64, limits::GPU_LAYERS_MAX as i64).optional(),
             Argument::one_of(
                 c"pooling",
                 &[Argument::word(c"mean", c"MEAN"), Argument::word(c"cls", c"CLS"), Argument::word(c"last", c"LAST")],
             )
             .after(c"POOLING")
             .optional(),
-            Argument::block(c"lora", &[Argument::text(c"path"), Argument::double(c"scale")]).after(c"LORA").optional(),
+            Argument::block(c"lora", &[Argument::text(c"path").bytes(limits::MODEL_PATH_MAX), Argument::double(c"scale").within(limits::LORA_SCALE_MIN as f64, limits::LORA_SCALE_MAX as f64)]).after(c"LORA").optional(),
             Argument::one_of(c"mapping", &[Argument::word(c"mmap", c"MMAP"), Argument::word(c"no-mmap", c"NOMMAP")])
                 .optional(),
             Argument::word(c"mlock", c"MLOCK").optional(),
@@ -144,7 +189,7 @@ pub const COMMANDS: &[Command] = &[
         tips: c"",
         categories: "admin dangerous slow blocking",
         keys: &[],
-        arguments: &[&[Argument::text(c"name"), Argument::word(c"force", c"FORCE").optional()]],
+        arguments: &[&[Argument::text(c"name").bytes(limits::NAME_MAX), Argument::word(c"force", c"FORCE").optional()]],
     },
     Command {
         name: c"infer.models",
@@ -166,7 +211,7 @@ pub const COMMANDS: &[Command] = &[
         tips: c"nondeterministic_output",
         categories: "fast",
         keys: &[],
-        arguments: &[&[Argument::text(c"name")]],
+        arguments: &[&[Argument::text(c"name").bytes(limits::NAME_MAX)]],
     },
     Command {
         name: c"infer.tokenize",
@@ -177,7 +222,7 @@ pub const COMMANDS: &[Command] = &[
         tips: c"",
         categories: "slow blocking",
         keys: &[],
-        arguments: &[&[MODEL, Argument::text(c"text"), Argument::word(c"no-special", c"NOSPECIAL").optional()]],
+        arguments: &[&[MODEL, Argument::text(c"text").bytes(limits::TEXT_MAX), Argument::word(c"no-special", c"NOSPECIAL").optional()]],
     },
     Command {
         name: c"infer.tokenizestore",
@@ -191,8 +236,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: &[&[
             Argument::key(c"key"),
             MODEL,
-            Argument::text(c"text"),
-            Argument::integer(c"seconds").after(c"EX").optional(),
+            Argument::text(c"text").bytes(limits::TEXT_MAX),
+            Argument::integer(c"seconds").after(c"EX").between(limits::EXPIRE_SECONDS_MIN as i64, limits::EXPIRE_SECONDS_MAX as i64).optional(),
         ]],
     },
     Command {
@@ -204,7 +249,7 @@ pub const COMMANDS: &[Command] = &[
         tips: c"",
         categories: "read slow blocking",
         keys: &[TOKEN_KEYS],
-        arguments: &[&[MODEL, NUMKEYS, PROMPT_KEYS, Argument::text(c"tokens").after(c"BLOB").optional()]],
+        arguments: &[&[MODEL, NUMKEYS, PROMPT_KEYS, Argument::text(c"tokens").after(c"BLOB").bytes(4 * limits::KEY_TOKENS_MAX).optional()]],
     },
     Command {
         name: c"infer.generate",
@@ -222,7 +267,7 @@ pub const COMMANDS: &[Command] = &[
                 PROMPT_KEYS,
                 Argument::one_of(
                     c"prompt",
-                    &[Argument::text(c"text").after(c"TEXT"), Argument::text(c"tokens").after(c"BLOB")],
+                    &[Argument::text(c"text").after(c"TEXT").bytes(limits::TEXT_MAX), Argument::text(c"tokens").after(c"BLOB").bytes(4 * limits::KEY_TOKENS_MAX)],
                 )
                 .optional(),
                 Argument::word(c"raw", c"RAW").optional(),
@@ -255,7 +300,7 @@ pub const COMMANDS: &[Command] = &[
                                 Argument::word(c"assistant", c"assistant"),
                             ],
                         ),
-                        Argument::text(c"content"),
+                        Argument::text(c"content").bytes(limits::TEXT_MAX),
                     ],
                 )
                 .after(c"MESSAGE")
@@ -275,14 +320,14 @@ pub const COMMANDS: &[Command] = &[
         keys: &[],
         arguments: &[&[
             MODEL,
-            Argument::integer(c"count"),
-            Argument::text(c"text").multiple(),
+            Argument::integer(c"count").between(limits::EMBED_COUNT_MIN as i64, limits::EMBED_COUNT_MAX as i64),
+            Argument::text(c"text").bytes(limits::TEXT_MAX).multiple(),
             Argument::one_of(c"format", &[Argument::word(c"fp32", c"FP32"), Argument::word(c"values", c"VALUES")])
                 .after(c"FORMAT")
                 .optional(),
-            Argument::integer(c"dimensions").after(c"DIM").optional(),
+            Argument::integer(c"dimensions").after(c"DIM").between(limits::DIM_MIN as i64, limits::DIM_MAX as i64).optional(),
             Argument::word(c"no-norm", c"NONORM").optional(),
-            Argument::text(c"prefix").after(c"PREFIX").optional(),
+            Argument::text(c"prefix").after(c"PREFIX").bytes(limits::TEXT_MAX).optional(),
         ]],
     },
     Command {
@@ -296,10 +341,10 @@ pub const COMMANDS: &[Command] = &[
         keys: &[],
         arguments: &[&[
             MODEL,
-            Argument::text(c"query"),
-            Argument::integer(c"count"),
-            Argument::text(c"text").multiple(),
-            Argument::integer(c"top").after(c"TOP").optional(),
+            Argument::text(c"query").bytes(limits::TEXT_MAX),
+            Argument::integer(c"count").between(limits::RERANK_COUNT_MIN as i64, limits::RERANK_COUNT_MAX as i64),
+            Argument::text(c"text").bytes(limits::TEXT_MAX).multiple(),
+            Argument::integer(c"top").after(c"TOP").between(limits::RERANK_COUNT_MIN as i64, limits::RERANK_COUNT_MAX as i64).optional(),
         ]],
     },
     Command {
@@ -315,8 +360,8 @@ pub const COMMANDS: &[Command] = &[
             INDEX,
             Argument::text(c"embedding-model").after(c"EMBEDMODEL"),
             Argument::text(c"generation-model").after(c"GENMODEL"),
-            Argument::integer(c"max-tokens").after(c"MAXTOKENS").optional(),
-            Argument::integer(c"paragraphs").after(c"OVERLAP").optional(),
+            Argument::integer(c"max-tokens").after(c"MAXTOKENS").between(limits::CHUNK_TOKENS_MIN as i64, limits::CHUNK_TOKENS_MAX as i64).optional(),
+            Argument::integer(c"paragraphs").after(c"OVERLAP").between(limits::OVERLAP_MIN as i64, limits::OVERLAP_MAX as i64).optional(),
             Argument::one_of(
                 c"quantization",
                 &[Argument::word(c"noquant", c"NOQUANT"), Argument::word(c"q8", c"Q8"), Argument::word(c"bin", c"BIN")],
@@ -326,7 +371,7 @@ pub const COMMANDS: &[Command] = &[
             Argument::one_of(c"kv", &[Argument::word(c"exact", c"EXACT"), Argument::word(c"chunk", c"CHUNK")])
                 .after(c"KV")
                 .optional(),
-            Argument::integer(c"reread-tokens").after(c"REREAD").optional(),
+            Argument::integer(c"reread-tokens").after(c"REREAD").between(limits::REREAD_MIN as i64, limits::REREAD_MAX as i64).optional(),
         ]],
     },
     Command {
@@ -377,9 +422,9 @@ pub const COMMANDS: &[Command] = &[
         keys: &[WRITTEN_INDEX],
         arguments: &[&[
             INDEX,
-            Argument::text(c"path"),
-            Argument::text(c"text"),
-            Argument::text(c"json").after(c"ATTRS").optional(),
+            Argument::text(c"path").bytes(limits::PATH_MAX),
+            Argument::text(c"text").bytes(limits::DOCUMENT_MAX),
+            Argument::text(c"json").after(c"ATTRS").bytes(limits::ATTRS_MAX).optional(),
         ]],
     },
     Command {
@@ -391,7 +436,7 @@ pub const COMMANDS: &[Command] = &[
         tips: c"",
         categories: "write slow",
         keys: &[WRITTEN_INDEX],
-        arguments: &[&[INDEX, Argument::text(c"path")]],
+        arguments: &[&[INDEX, Argument::text(c"path").bytes(limits::PATH_MAX)]],
     },
     Command {
         name: c"infer.search",
@@ -403,7 +448,7 @@ pub const COMMANDS: &[Command] = &[
         categories: "read slow blocking",
         keys: &[ASKED_INDEX],
         arguments: &[
-            &[INDEX, Argument::text(c"query")],
+            &[INDEX, Argument::text(c"query").bytes(limits::QUERY_MAX)],
             SELECTION,
             &[
                 Argument::word(c"with-text", c"WITHTEXT").optional(),
@@ -421,15 +466,15 @@ pub const COMMANDS: &[Command] = &[
         categories: "read slow blocking",
         keys: &[CACHED_INDEX],
         arguments: &[
-            &[INDEX, Argument::text(c"query")],
+            &[INDEX, Argument::text(c"query").bytes(limits::QUERY_MAX)],
             SELECTION,
             &[
-                Argument::one_of(c"budget", &[Argument::integer(c"tokens"), Argument::word(c"auto", c"AUTO")])
+                Argument::one_of(c"budget", &[Argument::integer(c"tokens").between(limits::BUDGET_MIN as i64, limits::BUDGET_MAX as i64), Argument::word(c"auto", c"AUTO")])
                     .after(c"BUDGET")
                     .optional(),
-                Argument::text(c"system").after(c"SYSTEM").optional(),
-                Argument::double(c"threshold").after(c"CACHE").optional(),
-                Argument::integer(c"seconds").after(c"CACHETTL").optional(),
+                Argument::text(c"system").after(c"SYSTEM").bytes(limits::TEXT_MAX).optional(),
+                Argument::double(c"threshold").after(c"CACHE").within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64).optional(),
+                Argument::integer(c"seconds").after(c"CACHETTL").between(limits::EXPIRE_SECONDS_MIN as i64, limits::EXPIRE_SECONDS_MAX as i64).optional(),
                 SCOPE,
                 Argument::word(c"with-sources", c"WITHSOURCES").optional(),
                 Argument::word(c"with-prompt", c"WITHPROMPT").optional(),
@@ -448,8 +493,8 @@ pub const COMMANDS: &[Command] = &[
         keys: &[Keys::first(Access::Read, c"Reads answer:{cache}:* and cache:{cache} too, as the calling user")],
         arguments: &[&[
             CACHE,
-            Argument::text(c"prompt"),
-            Argument::double(c"threshold").after(c"THRESHOLD").optional(),
+            Argument::text(c"prompt").bytes(limits::QUERY_MAX),
+            Argument::double(c"threshold").after(c"THRESHOLD").within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64).optional(),
             SCOPE,
             Argument::word(c"with-stats", c"WITHSTATS").optional(),
         ]],
@@ -465,10 +510,10 @@ pub const COMMANDS: &[Command] = &[
         keys: &[Keys::first(Access::ReadOrInsert, c"Writes answer:{cache}:*, answers:{cache} and cache:{cache}* too, as the calling user")],
         arguments: &[&[
             CACHE,
-            Argument::text(c"prompt"),
-            Argument::text(c"answer"),
+            Argument::text(c"prompt").bytes(limits::QUERY_MAX),
+            Argument::text(c"answer").bytes(limits::TEXT_MAX),
             Argument::text(c"embedding-model").after(c"EMBEDMODEL").optional(),
-            Argument::integer(c"seconds").after(c"TTL").optional(),
+            Argument::integer(c"seconds").after(c"TTL").between(limits::EXPIRE_SECONDS_MIN as i64, limits::EXPIRE_SECONDS_MAX as i64).optional(),
             SCOPE,
         ]],
     },

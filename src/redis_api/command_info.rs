@@ -90,6 +90,39 @@ pub struct Argument {
     token: Option<&'static CStr>,
     optional: bool,
     repeat: Repeat,
+    limit: Limit,
+}
+
+/// What an argument may be; COMMAND DOCS has it as the argument's summary.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    None,
+    /// At most so many bytes.
+    Bytes(usize),
+    /// Whole numbers from the one to the other.
+    Integers(i64, i64),
+    /// Numbers from the one to the other.
+    Numbers(f64, f64),
+}
+
+impl Limit {
+    fn summary(self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Bytes(most) => Some(format!("at most {}", bytes(most))),
+            Self::Integers(least, most) => Some(format!("{least} to {most}")),
+            Self::Numbers(least, most) => Some(format!("{least} to {most}")),
+        }
+    }
+}
+
+/// `8 MiB`, `4 KiB`, `128 bytes`.
+fn bytes(count: usize) -> String {
+    match count {
+        _ if count >= 1 << 20 && count.is_multiple_of(1 << 20) => format!("{} MiB", count >> 20),
+        _ if count >= 4 << 10 && count.is_multiple_of(1 << 10) => format!("{} KiB", count >> 10),
+        _ => format!("{count} bytes"),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +147,7 @@ enum Kind {
 
 impl Argument {
     const fn new(name: &'static CStr, kind: Kind) -> Self {
-        Self { name, kind, token: None, optional: false, repeat: Repeat::Once }
+        Self { name, kind, token: None, optional: false, repeat: Repeat::Once, limit: Limit::None }
     }
 
     /// Text or bytes.
@@ -155,6 +188,21 @@ impl Argument {
     /// The same after this word, as an option has it.
     pub const fn after(self, word: &'static CStr) -> Self {
         Self { token: Some(word), ..self }
+    }
+
+    /// The same, of at most so many bytes.
+    pub const fn bytes(self, most: usize) -> Self {
+        Self { limit: Limit::Bytes(most), ..self }
+    }
+
+    /// The same, a whole number from `least` to `most`.
+    pub const fn between(self, least: i64, most: i64) -> Self {
+        Self { limit: Limit::Integers(least, most), ..self }
+    }
+
+    /// The same, a number from `least` to `most`.
+    pub const fn within(self, least: f64, most: f64) -> Self {
+        Self { limit: Limit::Numbers(least, most), ..self }
     }
 
     /// The same, but it may be missing.
@@ -301,7 +349,10 @@ fn no_key_spec() -> raw::RedisModuleCommandKeySpec {
 
 /// Argument lists in the form of the module API. They point to each other and live as long as this.
 #[derive(Default)]
-struct Lists(Vec<Vec<raw::RedisModuleCommandArg>>);
+struct Lists {
+    lists: Vec<Vec<raw::RedisModuleCommandArg>>,
+    summaries: Vec<CString>,
+}
 
 impl Lists {
     fn of(&mut self, arguments: impl Iterator<Item = &'static Argument>) -> *mut raw::RedisModuleCommandArg {
@@ -313,7 +364,15 @@ impl Lists {
         list.push(unsafe { std::mem::zeroed() });
         let start = list.as_mut_ptr();
         // Moving a Vec leaves its elements where they are.
-        self.0.push(list);
+        self.lists.push(list);
+        start
+    }
+
+    fn summary(&mut self, limit: Limit) -> *const c_char {
+        let Some(Ok(summary)) = limit.summary().map(CString::new) else { return ptr::null() };
+        let start = summary.as_ptr();
+        // Moving a CString leaves its bytes where they are.
+        self.summaries.push(summary);
         start
     }
 
@@ -347,7 +406,7 @@ impl Lists {
             type_,
             key_spec_index: if type_ == KEY { 0 } else { -1 },
             token: argument.token.map_or(ptr::null(), CStr::as_ptr),
-            summary: ptr::null(),
+            summary: self.summary(argument.limit),
             since: ptr::null(),
             // Three bits; they fit.
             flags: c_int::try_from(optional | repeat).unwrap_or_default(),
@@ -355,5 +414,25 @@ impl Lists {
             subargs,
             display_text: ptr::null(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_said_in_the_unit_that_people_use() {
+        for (limit, said) in [
+            (Limit::Bytes(8 << 20), "at most 8 MiB"),
+            (Limit::Bytes(64 << 10), "at most 64 KiB"),
+            (Limit::Bytes(1024), "at most 1024 bytes"),
+            (Limit::Integers(-1, 1024), "-1 to 1024"),
+            (Limit::Numbers(0.0, 1.0), "0 to 1"),
+            (Limit::Numbers(0.0625, 16.0), "0.0625 to 16"),
+        ] {
+            assert_eq!(limit.summary().as_deref(), Some(said));
+        }
+        assert_eq!(Limit::None.summary(), None);
     }
 }
