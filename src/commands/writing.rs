@@ -15,7 +15,7 @@ use super::replace::{Counts, NewChunk, Planned, Replacement, State, Switch};
 use super::retrieval::require_settings;
 use super::runtime::engine;
 use super::waiting::Embedding;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Errand};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::vector;
@@ -86,7 +86,8 @@ impl<O: Owner> Writing<O> {
         } else if self.texts.is_empty() {
             self.owner.ended(Ok(Ended::NoTexts(self.replacement)));
         } else {
-            on_desk(move || self.tokenize());
+            let bytes = self.texts.iter().map(String::len).sum();
+            on_desk(&self.owner.caller().clone(), bytes, move || self.tokenize());
         }
     }
 
@@ -182,9 +183,10 @@ impl<O: Owner> Writing<O> {
     }
 }
 
-/// Runs `task` on a desk thread. What it holds answers the client if it cannot run.
-pub(super) fn on_desk(task: impl FnOnce() + Send + 'static) {
-    if let Err(error) = engine().and_then(|engine| engine.go_on(task)) {
+/// Runs `task` over so many bytes on a preprocess thread. What it holds answers the client if it cannot run. It sees for itself
+/// whether anybody waits for it: there may be something to tidy up.
+pub(super) fn on_desk(caller: &Caller, bytes: usize, task: impl FnOnce() + Send + 'static) {
+    if let Err(error) = engine().and_then(|engine| engine.go_on(Errand::anyway(caller.client, bytes), task)) {
         log::warn!("a document is not written: {error}");
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong in the engine, each with the stable code that clients see.
 
 use crate::logic::kv_rows::KvError;
+use crate::logic::limits;
 
 /// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the
 /// reply.
@@ -59,6 +60,20 @@ pub enum EngineError {
         name: String,
         /// Requests in the queue.
         waiting: usize,
+    },
+    /// The texts of as many commands as may, or as many bytes of them, wait for the preprocess threads.
+    #[error(
+        "{waiting} texts already wait to be tokenized, of at most {} and {} bytes with those at work; try again later", limits::PREPROCESS_WAITING_MAX, limits::PREPROCESS_BYTES_MAX
+    )]
+    PreprocessFull {
+        /// Commands that wait.
+        waiting: usize,
+    },
+    /// The text of some tokens is longer than a reply may be.
+    #[error("the text of these tokens is longer than {max} bytes; ask for fewer tokens at a time")]
+    TextTooLarge {
+        /// Bytes it may have.
+        max: usize,
     },
     /// Prompt and answer together are larger than the context of one sequence.
     #[error(
@@ -201,8 +216,11 @@ impl EngineError {
             Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } | Self::FileChanged { .. } => "NOMODEL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
-            Self::QueueFull { .. } => "QUEUEFULL",
-            Self::ContextTooSmall { .. } | Self::TextTooLong { .. } | Self::PairTooLong { .. } => "CTXLIMIT",
+            Self::QueueFull { .. } | Self::PreprocessFull { .. } => "QUEUEFULL",
+            Self::ContextTooSmall { .. }
+            | Self::TextTooLong { .. }
+            | Self::PairTooLong { .. }
+            | Self::TextTooLarge { .. } => "CTXLIMIT",
             Self::BadTokens(_) => "BADTOKENS",
             Self::Cancelled(_) => "CANCELLED",
             Self::OutOfMemory(_) => "OOM",

@@ -330,14 +330,26 @@ impl Model {
     /// Text of `tokens`; special tokens are left out. Bytes, because tokens may end inside a character.
     ///
     /// # Errors
-    /// `BADTOKENS` for an id outside the vocabulary.
+    /// `BADTOKENS` for an id outside the vocabulary, `CTXLIMIT` for a text that is longer than [`limits::DETOKENIZED_MAX`].
     pub fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, EngineError> {
-        self.check_tokens(tokens)?;
         let mut text = Vec::with_capacity(tokens.len() * 4);
-        for &token in tokens {
-            self.piece(token, &mut text)?;
-        }
+        self.detokenize_onto(tokens, &mut text)?;
         Ok(text)
+    }
+
+    /// As [`Model::detokenize`], behind what `text` has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn detokenize_onto(&self, tokens: &[u32], text: &mut Vec<u8>) -> Result<(), EngineError> {
+        self.check_tokens(tokens)?;
+        for &token in tokens {
+            self.piece(token, text)?;
+            if text.len() > limits::DETOKENIZED_MAX {
+                return Err(EngineError::TextTooLarge { max: limits::DETOKENIZED_MAX });
+            }
+        }
+        Ok(())
     }
 
     /// Appends the bytes of one token to `text`; a special token has none.

@@ -10,7 +10,7 @@ use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
-use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice};
+use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice, Ticket};
 use super::kv_store::{KvStore, ModelStore};
 use super::measure::Trial;
 use super::memory::{MemoryUse, Reservation};
@@ -322,14 +322,30 @@ impl Served {
         self.read(job, checked);
     }
 
+    /// The tokens of each of `texts`, with the model's own begin and end tokens.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` for the first that is longer than the model reads at once; `CANCELLED`. The texts behind it are not looked at.
+    pub fn texts(&self, texts: &[&str], ticket: &Ticket) -> Result<Vec<Vec<u32>>, EngineError> {
+        let tokens = |(text, index): (&&str, usize)| {
+            ticket.check()?;
+            let tokens = self.model.tokenize(text, Special::Add)?;
+            self.check_text(&tokens, index)?;
+            Ok(tokens)
+        };
+        texts.iter().zip(1..).map(tokens).collect::<Result<_, _>>().inspect_err(|error| self.metrics.count_failure(error))
+    }
+
     /// The sequences in which a reranker reads `query` with each of `texts`. Special tokens written in them stay text.
     ///
     /// # Errors
-    /// `CTXLIMIT` when one is longer than the model reads at once.
-    pub fn pairs(&self, query: &str, texts: &[&str]) -> Result<Vec<Vec<u32>>, EngineError> {
+    /// `CTXLIMIT` for the first that is longer than the model reads at once; `CANCELLED`. The texts behind it are not looked at.
+    pub fn pairs(&self, query: &str, texts: &[&str], ticket: &Ticket) -> Result<Vec<Vec<u32>>, EngineError> {
         let layout = self.model.pair_layout()?;
+        ticket.check()?;
         let query = self.model.tokenize(query, Special::None)?;
         let pair = |(index, text): (usize, &&str)| {
+            ticket.check()?;
             let text = self.model.tokenize(text, Special::None)?;
             let (tokens, context) = (layout.length(query.len(), text.len()), self.context as usize);
             if tokens > context {
@@ -421,6 +437,14 @@ impl Served {
         match &self.workers {
             Workers::Generate(pool) => pool.panic_next(),
             Workers::Embed(pool) => pool.panic_next(),
+        }
+    }
+
+    /// The test hook behind `INFER.DEBUG STALL`.
+    pub fn stall_next(&self) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.stall_next(),
+            Workers::Embed(pool) => pool.stall_next(),
         }
     }
 }
