@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use redis_infer_sync::{MainLock, Mailbox, is_niced};
+use redis_infer_sync::{Mailbox, MainLock, is_niced};
 
 /// How often the documents that changed meanwhile are made again before further ones have to wait. Where documents change
 /// faster than they are made it would never end.

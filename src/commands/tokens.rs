@@ -2,8 +2,8 @@
 
 use redis_module::Context;
 
-use super::runtime::engine;
 use super::generate::check_blob;
+use super::runtime::engine;
 use super::waiting::{answer_from_desk, block_for_model};
 use crate::engine::{Errand, Special};
 use crate::logic::options::{Detokenize, Tokenize, TokenizeStore};
@@ -47,9 +47,11 @@ pub fn tokenize_store(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure>
     let served = engine()?.find(request.model)?;
     let (key, text, expire) = (request.key.to_vec(), request.text.to_owned(), request.expire);
     let (pending, ticket) = block_for_model(ctx, "INFER.TOKENIZESTORE", &served)?;
-    engine()?.run(Errand::of(pending.client_id(), &ticket, text.len()), move || match served.model.tokenize(&text, Special::None) {
-        Ok(tokens) => pending.finish_with(move |ctx| store(ctx, &key, &tokens, expire)),
-        Err(error) => pending.finish(Err(error.into())),
+    engine()?.run(Errand::of(pending.client_id(), &ticket, text.len()), move || {
+        match served.model.tokenize(&text, Special::None) {
+            Ok(tokens) => pending.finish_with(move |ctx| store(ctx, &key, &tokens, expire)),
+            Err(error) => pending.finish(Err(error.into())),
+        }
     })?;
     Ok(Outcome::Pending)
 }

@@ -9,7 +9,9 @@ use redis_module::Context;
 use super::chunk_prompt::Blocks;
 use super::runtime::{engine, kv_budget, queue_limit};
 use super::{chunk_rows, live};
-use crate::engine::{EmbedJob, EngineError, Errand, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket};
+use crate::engine::{
+    EmbedJob, EngineError, Errand, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket,
+};
 use crate::logic::options::GenerateOptions;
 use crate::logic::prompt::Segment;
 use crate::redis_api::blocking::refuse_blocking;

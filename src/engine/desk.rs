@@ -139,7 +139,12 @@ impl fmt::Debug for Queued {
 
 impl Counts {
     /// Takes the place and the bytes of a task, unless that is more than these limits. The first task may have any size.
-    fn take(self: &Arc<Self>, bytes: usize, most_waiting: usize, most_bytes: usize) -> Result<(Place, Bytes), EngineError> {
+    fn take(
+        self: &Arc<Self>,
+        bytes: usize,
+        most_waiting: usize,
+        most_bytes: usize,
+    ) -> Result<(Place, Bytes), EngineError> {
         let full = || EngineError::PreprocessFull { waiting: self.waiting.load(Ordering::Relaxed) };
         let add = |count: &AtomicUsize, more: usize, most: usize| {
             let sum = |now: usize| now.checked_add(more).filter(|&sum| now == 0 || sum <= most);
@@ -236,8 +241,8 @@ impl Desk {
                 })
                 .collect();
             // Those that were started wait for tasks that never come; they end with the desk.
-            *handles = started
-                .map_err(|e| EngineError::OutOfMemory(format!("could not start a preprocess thread: {e}")))?;
+            *handles =
+                started.map_err(|e| EngineError::OutOfMemory(format!("could not start a preprocess thread: {e}")))?;
         }
         Ok(self.shared.threads.get_or_init(|| handles.iter().map(|handle| handle.thread().clone()).collect()))
     }

@@ -63,7 +63,9 @@ pub enum EngineError {
     },
     /// The texts of as many commands as may, or as many bytes of them, wait for the preprocess threads.
     #[error(
-        "{waiting} texts already wait to be tokenized, of at most {} and {} bytes with those at work; try again later", limits::PREPROCESS_WAITING_MAX, limits::PREPROCESS_BYTES_MAX
+        "{waiting} texts already wait to be tokenized, of at most {} and {} bytes with those at work; try again later",
+        limits::PREPROCESS_WAITING_MAX,
+        limits::PREPROCESS_BYTES_MAX
     )]
     PreprocessFull {
         /// Commands that wait.

@@ -151,7 +151,8 @@ impl Memory {
         if let Some(free) = free.filter(|&free| needs > free) {
             return Err(refused(format!("but only {free} are free here; use a smaller CTX, PARALLEL or WORKERS")));
         }
-        let fitting = |reserved: u64| Some(reserved.saturating_add(needs)).filter(|&after| limit == 0 || after <= limit);
+        let fitting =
+            |reserved: u64| Some(reserved.saturating_add(needs)).filter(|&after| limit == 0 || after <= limit);
         if let Err(reserved) = self.reserved.fetch_update(Ordering::AcqRel, Ordering::Acquire, fitting) {
             return Err(refused(format!(
                 "which beside the {reserved} of other models is more than infer.max-memory, {limit}; use a smaller CTX, \

@@ -89,8 +89,8 @@ mod weights;
 mod worker;
 
 pub use catalogue::Listing;
-pub use desk::Errand;
 pub use cpu::{missing_instructions, system_info};
+pub use desk::Errand;
 pub use error::EngineError;
 pub use exit::{at_exit, end_without_destructors};
 pub use job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice, Ticket};

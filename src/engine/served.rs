@@ -333,7 +333,12 @@ impl Served {
             self.check_text(&tokens, index)?;
             Ok(tokens)
         };
-        texts.iter().zip(1..).map(tokens).collect::<Result<_, _>>().inspect_err(|error| self.metrics.count_failure(error))
+        texts
+            .iter()
+            .zip(1..)
+            .map(tokens)
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.metrics.count_failure(error))
     }
 
     /// The sequences in which a reranker reads `query` with each of `texts`. Special tokens written in them stay text.

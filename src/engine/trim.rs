@@ -9,7 +9,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
-use redis_infer_sync::{MainLock, Mailbox};
+use redis_infer_sync::{Mailbox, MainLock};
 
 use super::{memory, threads};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::bounded;
-use redis_infer_sync::{MainLock, Mailbox, is_niced};
+use redis_infer_sync::{Mailbox, MainLock, is_niced};
 
 use super::guard::guarded;
 use super::keyspace_thread::leave_signals_to_the_main_thread;

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use redis_infer_sync::{MainLock, Mailbox, begins_work};
+use redis_infer_sync::{Mailbox, MainLock, begins_work};
 use redis_module::{Context, RedisString, raw};
 
 use super::call_apart::Coming;
