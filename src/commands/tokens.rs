@@ -49,22 +49,24 @@ pub fn tokenize_store(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure>
     let (pending, ticket) = block_for_model(ctx, "INFER.TOKENIZESTORE", &served)?;
     engine()?.run(Errand::of(pending.client_id(), &ticket, text.len()), move || {
         match served.model.tokenize(&text, Special::None) {
-            Ok(tokens) => pending.finish_with(move |ctx| store(ctx, &key, &tokens, expire)),
+            Ok(tokens) => {
+                let (count, blob) = (tokens.len(), token_blob::encode(&tokens));
+                pending.finish_with(move |ctx| store(ctx, &key, &blob, count, expire));
+            }
             Err(error) => pending.finish(Err(error.into())),
         }
     })?;
     Ok(Outcome::Pending)
 }
 
-fn store(ctx: &Context, key: &[u8], tokens: &[u32], expire: Option<u64>) -> Answer {
-    let blob = token_blob::encode(tokens);
+fn store(ctx: &Context, key: &[u8], blob: &[u8], count: usize, expire: Option<u64>) -> Answer {
     let seconds = expire.map(|seconds| seconds.to_string());
-    let mut args: Vec<&[u8]> = vec![key, &blob];
+    let mut args: Vec<&[u8]> = vec![key, blob];
     if let Some(seconds) = &seconds {
         args.extend([b"EX".as_slice(), seconds.as_bytes()]);
     }
     Keyspace::of(ctx).write("SET", &args)?;
-    Ok(Value::from(tokens.len()))
+    Ok(Value::from(count))
 }
 
 /* INFER.DETOKENIZE model numkeys [key ...] [BLOB tokens] */

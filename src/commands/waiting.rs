@@ -123,7 +123,11 @@ impl WaitingForText {
         prompt: Result<Vec<Segment>, EngineError>,
         shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
     ) {
-        match prompt.and_then(|segments| self.served.model.encode(&segments)) {
+        let encode = |segments: Vec<Segment>| {
+            self.served.check_length(&segments)?;
+            self.served.model.encode(&segments)
+        };
+        match prompt.and_then(encode) {
             Ok(tokens) => self.generate(tokens, shape),
             Err(error) => self.fail(error.into()),
         }

@@ -91,6 +91,32 @@ pub enum EngineError {
         /// Tokens one sequence can hold.
         context: usize,
     },
+    /// A prompt so long that its tokens need not be counted.
+    #[error(
+        "the prompt has at least {at_least} tokens, but the context of model '{name}' holds {context}; shorten the prompt"
+    )]
+    PromptFarTooLong {
+        /// Name of the model.
+        name: String,
+        /// Tokens that it has if all of them are of the longest.
+        at_least: usize,
+        /// Tokens one sequence can hold.
+        context: usize,
+    },
+    /// A text so long that its tokens need not be counted.
+    #[error(
+        "text {index} has at least {at_least} tokens, but model '{name}' reads at most {context} at once; split the text"
+    )]
+    TextFarTooLong {
+        /// Name of the model.
+        name: String,
+        /// Position of the text in the call, from 1.
+        index: usize,
+        /// Tokens that it has if all of them are of the longest.
+        at_least: usize,
+        /// Tokens the model can read.
+        context: usize,
+    },
     /// One text is larger than an embedding model can read at once.
     #[error("text {index} has {tokens} tokens, but model '{name}' reads at most {context} at once; split the text")]
     TextTooLong {
@@ -222,6 +248,8 @@ impl EngineError {
             Self::ContextTooSmall { .. }
             | Self::TextTooLong { .. }
             | Self::PairTooLong { .. }
+            | Self::PromptFarTooLong { .. }
+            | Self::TextFarTooLong { .. }
             | Self::TextTooLarge { .. } => "CTXLIMIT",
             Self::BadTokens(_) => "BADTOKENS",
             Self::Cancelled(_) => "CANCELLED",

@@ -98,6 +98,10 @@ pub struct Model {
     pub sample: u64,
     llama: LlamaModel,
     is_wordpiece: bool,
+    /// Whether every byte of a text but white space is in one of its tokens.
+    keeps_bytes: bool,
+    /// Bytes of the longest token, counted when it is first asked for.
+    longest_token: OnceLock<usize>,
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
     longest_run: Run,
     template: Result<ChatTemplate, String>,
@@ -206,6 +210,8 @@ impl Model {
             sample,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
+            keeps_bytes: matches!(header.get_str(TOKENIZER_KEY), Some("gpt2" | "llama")),
+            longest_token: OnceLock::new(),
             longest_run: longest_run_of(&header),
             template,
             of_template: Mutex::new(Memo::new(limits::TOKEN_MEMO_BYTES)),
@@ -293,6 +299,32 @@ impl Model {
     /// `INTERNAL` when llama.cpp throws.
     pub fn tokenize(&self, text: &str, special: Special) -> Result<Vec<u32>, EngineError> {
         self.tokenize_with(text, special, ParseSpecial::No)
+    }
+
+    /// A number of tokens that `text` has in any case, known without tokenizing it; 0 where nothing is known.
+    pub(super) fn least_tokens(&self, text: &str) -> usize {
+        if !self.keeps_bytes {
+            return 0;
+        }
+        // White space goes where a token says that it swallows what is around it.
+        let bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count();
+        bytes.checked_div(*self.longest_token.get_or_init(|| self.longest_token())).unwrap_or(0)
+    }
+
+    /// Bytes of the longest token; 0 where a byte has no token of its own, so that it may be lost.
+    fn longest_token(&self) -> usize {
+        let (mut longest, mut single, mut piece) = (0, [false; 256], Vec::new());
+        for token in 0..self.facts.vocabulary {
+            piece.clear();
+            if self.piece(token, &mut piece).is_err() {
+                return 0;
+            }
+            longest = longest.max(piece.len());
+            if let [byte] = piece[..] {
+                single[usize::from(byte)] = true;
+            }
+        }
+        if single.iter().all(|&known| known) { longest } else { 0 }
     }
 
     /// As [`Model::tokenize`] without special tokens, for a text that is asked about again and again: its tokens are kept.

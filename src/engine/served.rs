@@ -24,12 +24,16 @@ use crate::logic::kv_rows::KvRows;
 use crate::logic::layout::Layout;
 use crate::logic::limits;
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, OutputForm, Pooling, Speculation};
+use crate::logic::prompt::Segment;
 
 /// Tokens of one decode call when nobody else is generating. With AUTO threads a pass takes all CPUs, and whoever comes
 /// meanwhile waits for its end.
 const PREFILL_BATCH: u32 = UBATCH;
 /// Tokens of one forward pass of an embedding or reranking model, when its own limit is larger.
 const EMBED_BATCH: u32 = 2048;
+
+/// What has this many times the tokens that there is room for is not tokenized to tell how many it has.
+const FAR: usize = 4;
 
 /// How often a model that is unloaded is asked whether it has requests.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
@@ -329,6 +333,10 @@ impl Served {
     pub fn texts(&self, texts: &[&str], ticket: &Ticket) -> Result<Vec<Vec<u32>>, EngineError> {
         let tokens = |(text, index): (&&str, usize)| {
             ticket.check()?;
+            let (at_least, context) = (self.model.least_tokens(text), self.context as usize);
+            if at_least / FAR > context {
+                return Err(EngineError::TextFarTooLong { name: self.model.name.clone(), index, at_least, context });
+            }
             let tokens = self.model.tokenize(text, Special::Add)?;
             self.check_text(&tokens, index)?;
             Ok(tokens)
@@ -387,6 +395,23 @@ impl Served {
     /// When the model was loaded for something else.
     pub fn require(&self, purpose: Purpose) -> Result<(), EngineError> {
         if self.model.purpose == purpose { Ok(()) } else { Err(self.model.wrong_kind(purpose)) }
+    }
+
+    /// Whether a prompt may fit at all, before it is tokenized.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` when it is far too long, whatever its tokens are.
+    pub fn check_length(&self, prompt: &[Segment]) -> Result<(), EngineError> {
+        let tokens = |segment: &Segment| match segment {
+            Segment::Text(text) => self.model.least_tokens(text),
+            Segment::Tokens(tokens) => tokens.len(),
+            Segment::Template(_) | Segment::Common(_) => 0,
+        };
+        let (at_least, context) = (prompt.iter().map(tokens).sum(), self.context as usize);
+        if at_least / FAR > context {
+            return Err(EngineError::PromptFarTooLong { name: self.model.name.clone(), at_least, context });
+        }
+        Ok(())
     }
 
     /// # Errors

@@ -157,7 +157,7 @@ pub const BUDGET_MAX: u32 = CTX_MAX;
 /// Bytes of the text arguments of one command together (prompt, messages, texts to embed): one text may have all of them.
 pub const TEXT_MAX: usize = 8 << 20;
 /// Bytes that `INFER.DETOKENIZE` answers: the reply is copied on the main thread. No text that can be given has so many.
-pub const DETOKENIZED_MAX: usize = 4 * TEXT_MAX;
+pub const DETOKENIZED_MAX: usize = 2 * TEXT_MAX;
 /// Commands whose texts may wait for a preprocess thread; half of them while theirs is large, see [`PREPROCESS_SMALL_MAX`].
 pub const PREPROCESS_WAITING_MAX: usize = 1024;
 /// Bytes of all texts that wait for a preprocess thread or are at one, where a large one comes: eight commands of the largest size, some seconds of

@@ -170,3 +170,23 @@ fn a_conversation_of_too_many_messages_is_refused_at_the_first_one_too_many() {
     chat.arg(&["MESSAGE", "nobody", "x"]);
     client.refused(&chat, "ERR", "the conversation has more than 1024 messages");
 }
+
+#[test]
+fn a_prompt_that_is_far_too_long_is_refused_with_an_estimate() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    let refusal = client.refused(
+        &cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x".repeat(LARGEST)],
+        "CTXLIMIT",
+        "but the context of model 'chat' holds 2048; shorten the prompt",
+    );
+    let estimate = refusal.text.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
+    let estimate: usize = estimate.expect(&refusal.text).parse().unwrap();
+    // No token has more bytes than the longest word of the vocabulary.
+    assert!((4 * 2048..LARGEST).contains(&estimate), "{estimate}");
+    // What is a little too long is counted.
+    let text = "the cat ".repeat(1500);
+    let refusal =
+        client.refused(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", text], "CTXLIMIT", "tokens and MAXTOKENS is");
+    assert!(!refusal.text.contains("at least"), "{}", refusal.text);
+}
