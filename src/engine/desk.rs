@@ -234,15 +234,18 @@ impl Desk {
     fn start(&self) -> Result<&Vec<Thread>, EngineError> {
         let mut handles = self.handles.lock();
         if self.shared.threads.get().is_none() {
-            let started: Result<Vec<JoinHandle<()>>, _> = (0..THREADS)
-                .map(|i| {
-                    let shared = Arc::clone(&self.shared);
-                    threads::spawn(&format!("infer-desk-{i}"), self.manners, move || shared.serve())
-                })
-                .collect();
-            // Those that were started wait for tasks that never come; they end with the desk.
-            *handles =
-                started.map_err(|e| EngineError::OutOfMemory(format!("could not start a preprocess thread: {e}")))?;
+            for i in 0..THREADS {
+                let shared = Arc::clone(&self.shared);
+                match threads::spawn(&format!("infer-desk-{i}"), self.manners, move || shared.serve()) {
+                    Ok(handle) => handles.push(handle),
+                    Err(error) if handles.is_empty() => {
+                        let text = format!("could not start a preprocess thread: {error}");
+                        return Err(EngineError::OutOfMemory(text));
+                    }
+                    // One is enough, if slower.
+                    Err(_) => break,
+                }
+            }
         }
         Ok(self.shared.threads.get_or_init(|| handles.iter().map(|handle| handle.thread().clone()).collect()))
     }
