@@ -406,6 +406,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_asks_what_is_allowed_waits_for_no_worker_that_holds_the_lock() {
+        let budget = Budget::new(4, &Arc::default());
+        let stopped = budget.state();
+        let (tx, rx) = std::sync::mpsc::channel();
+        let other = Arc::clone(&budget);
+        std::thread::spawn(move || tx.send(other.allowed()).unwrap());
+        assert_eq!(rx.recv_timeout(Duration::from_secs(60)), Ok(4));
+        drop(stopped);
+    }
+
+    #[test]
     fn after_a_crowded_pass_the_next_one_is_narrower() {
         let budget = Budget::new(2, &Arc::default());
         let [mut share, mut fixed] = [Threads::Auto, Threads::Fixed(2)].map(|threads| share(&budget, threads, false));

@@ -355,6 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn whoever_queues_a_task_waits_for_no_thread_that_holds_the_lock() {
+        let desk = Arc::new(desk());
+        desk.run(small(1), Box::new(|| ())).unwrap();
+        let stopped = desk.shared.waiting.lock().unwrap();
+        let (tx, rx) = mpsc::channel();
+        let other = Arc::clone(&desk);
+        std::thread::spawn(move || {
+            other.run(small(2), Box::new(|| ())).unwrap();
+            tx.send(other.load().waiting > 0).unwrap();
+        });
+        assert_eq!(rx.recv_timeout(PATIENCE), Ok(true));
+        drop(stopped);
+    }
+
+    #[test]
     fn too_many_tasks_are_refused_but_not_what_was_begun() {
         let desk = desk();
         desk.hold(true);

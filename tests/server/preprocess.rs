@@ -165,7 +165,9 @@ fn a_conversation_of_too_many_messages_is_refused_at_the_first_one_too_many() {
     let server = Server::with(&[CHAT]);
     let mut client = server.client();
     let mut chat = cmd!["INFER.CHAT", "chat", 0];
-    (0..1025).for_each(|_| drop(chat.arg(&["MESSAGE", "user", "x"])));
+    for _ in 0..1025 {
+        chat.arg(&["MESSAGE", "user", "x"]);
+    }
     // What stands behind it would be refused too.
     chat.arg(&["MESSAGE", "nobody", "x"]);
     client.refused(&chat, "ERR", "the conversation has more than 1024 messages");
