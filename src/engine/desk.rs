@@ -150,10 +150,10 @@ impl Counts {
             let sum = |now: usize| now.checked_add(more).filter(|&sum| now == 0 || sum <= most);
             count.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum).map_err(|_| full())
         };
-        add(&self.waiting, 1, most_waiting)?;
-        let place = Place(Arc::clone(self));
         add(&self.bytes, bytes, most_bytes)?;
-        Ok((place, Bytes(Arc::clone(self), bytes)))
+        let bytes = Bytes(Arc::clone(self), bytes);
+        add(&self.waiting, 1, most_waiting)?;
+        Ok((Place(Arc::clone(self)), bytes))
     }
 }
 
