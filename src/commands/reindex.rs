@@ -324,6 +324,7 @@ impl Reading {
                 };
                 Writing::begin(reindex, replacement, texts);
             }
+            Err(_) if reindex.embedding.ticket.is_cancelled() => reindex.give_up(cancelled()),
             Err(failure) => reindex.give_up(failure),
         }
     }
@@ -340,6 +341,7 @@ impl Reindex {
         let more = UserAttributes::parse(&document.attributes).map_err(|_| changed_by_hand(path))?;
         let mut texts = Vec::with_capacity(document.versions.len());
         for (number, (tokens, version)) in self.tokens.iter().zip(&document.versions).enumerate() {
+            self.embedding.ticket.check()?;
             version.ok_or_else(|| changed_by_hand(path))?;
             if tokens.is_empty() {
                 let text = format!("the tokens of chunk {} are gone; ingest the document again, then this", of(number));

@@ -92,9 +92,10 @@ impl<O: Owner> Writing<O> {
     }
 
     fn tokenize(mut self) {
+        let ticket = self.owner.embedding().ticket.clone();
         for (number, (planned, text)) in self.replacement.chunks.iter_mut().zip(&self.texts).enumerate() {
             if let State::New { tokens, .. } = &mut planned.state {
-                match self.owner.tokens(number, text) {
+                match ticket.check().and_then(|()| self.owner.tokens(number, text)) {
                     Ok(ids) => *tokens = ids,
                     Err(error) => return self.owner.ended(Err(error.into())),
                 }
