@@ -13,6 +13,7 @@ use super::find::one_vector;
 use super::runtime::{engine, queue_limit};
 use super::text_reply::us;
 use super::waiting::{Embedding, block_for_model};
+use crate::engine::Errand;
 use crate::logic::cache::{CacheKeys, CacheSettings};
 use crate::logic::options::CacheGet;
 use crate::redis_api::blocking::refuse_blocking;
@@ -65,7 +66,8 @@ pub fn cache_get(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         threshold: request.threshold,
         with_stats: request.with_stats,
     };
-    engine()?.run(move || question.ask(embedding, pending))?;
+    let errand = Errand::of(pending.client_id(), &embedding.ticket, question.prompt.len());
+    engine()?.run(errand, move || question.ask(embedding, pending))?;
     Ok(Outcome::Pending)
 }
 

@@ -8,7 +8,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+
+use redis_infer_sync::MainLock;
 
 use super::cache_entry::{forget, scan_ids};
 use crate::logic::cache::CacheKeys;
@@ -24,7 +25,7 @@ use crate::redis_api::vset;
 type Cache = (i32, Vec<u8>);
 
 /// Those that are being rebuilt.
-static RUNNING: Mutex<BTreeSet<Cache>> = Mutex::new(BTreeSet::new());
+static RUNNING: MainLock<BTreeSet<Cache>> = MainLock::new(BTreeSet::new());
 
 /// A cache that is being rebuilt, until this is dropped.
 #[derive(Debug)]
@@ -43,9 +44,9 @@ impl Drop for Running {
     }
 }
 
-/// Held for a few instructions, so the main thread may wait for it.
+/// Held for a few instructions, by the main thread and by the keyspace thread.
 fn running<T>(work: impl FnOnce(&mut BTreeSet<Cache>) -> T) -> T {
-    work(&mut RUNNING.lock().unwrap_or_else(PoisonError::into_inner))
+    work(&mut RUNNING.lock())
 }
 
 /// Whether a cache is being rebuilt, so that what is written goes into the new set too.

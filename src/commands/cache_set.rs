@@ -9,7 +9,7 @@ use super::cache_rebuild::{self, rebuild_if_crowded};
 use super::find::one_vector;
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block_for_model};
-use crate::engine::{EngineError, Ticket};
+use crate::engine::{EngineError, Errand, Ticket};
 use crate::logic::cache::{CacheKeys, CacheSettings, Entry, entry_id, is_entry_id, scope_attributes};
 use crate::logic::options::{CacheSet, Quant};
 use crate::redis_api::blocking::refuse_blocking;
@@ -72,7 +72,8 @@ pub fn cache_set(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         others: Others::Refuse,
     };
     let embedding = Embedding { served, permit, ticket };
-    engine()?.run(move || {
+    let errand = Errand::of(pending.client_id(), &embedding.ticket, setting.prompt.len() + setting.answer.len());
+    engine()?.run(errand, move || {
         let prompt = setting.prompt.clone();
         embedding.run(&[&prompt], move |vectors| match one_vector("prompt", vectors) {
             Ok(vector) => keyspace_thread::run(setting.caller.clone(), move |keyspace| {

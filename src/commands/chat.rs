@@ -21,7 +21,8 @@ pub fn chat(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let messages = conversation(ctx, &request, &served)?;
     let detail = Detail::of(&request.options);
     let waiting = WaitingForText::begin(ctx, "INFER.CHAT", served, request.options)?;
-    engine()?.run(move || {
+    let bytes = messages.iter().flat_map(|message| &message.content).map(Segment::bytes).sum();
+    engine()?.run(waiting.errand(bytes), move || {
         let prompt = waiting.served.model.chat_prompt(&messages);
         waiting.encode_and_generate(prompt, move |generation, served| {
             detail.reply(Some(generation), served, More::default())

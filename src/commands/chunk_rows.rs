@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::index_work::{self, IndexWork};
 use super::runtime::{engine, kv_budget, queue_limit};
-use crate::engine::{Block, EngineError, Permit, ReadJob, Served, Ticket};
+use crate::engine::{Block, EngineError, Errand, Permit, ReadJob, Served, Ticket};
 use crate::logic::kv_rows::KvRows;
 
 /// Blocks that may wait to be made ahead. Those beyond are made when a question needs them.
@@ -89,8 +90,8 @@ fn count(hits: usize, misses: usize) {
 
 /// A block of an index that is to be made ahead of the questions.
 struct Ahead {
-    /// Number of the database, and name.
-    index: (i32, String),
+    /// Counts it among those of its index.
+    _counted: index_work::Ahead,
     model: Weak<Served>,
     block: Block,
 }
@@ -102,6 +103,7 @@ struct Queue {
     is_running: bool,
 }
 
+/// Of workers and preprocess threads alone.
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), is_running: false });
 
 fn queue<T>(change: impl FnOnce(&mut Queue) -> T) -> T {
@@ -109,10 +111,10 @@ fn queue<T>(change: impl FnOnce(&mut Queue) -> T) -> T {
 }
 
 /// Has blocks of an index read one after another, as long as there is room for their rows. Not on the main thread.
-pub(super) fn make_ahead(index: &(i32, String), served: &Arc<Served>, blocks: Vec<Block>) {
+pub(super) fn make_ahead(index: &IndexWork, served: &Arc<Served>, blocks: Vec<Block>) {
     let begins = queue(|queue| {
         let room = AHEAD_MAX.saturating_sub(queue.waiting.len());
-        let ahead = |block| Ahead { index: index.clone(), model: Arc::downgrade(served), block };
+        let ahead = |block| Ahead { _counted: index.ahead(), model: Arc::downgrade(served), block };
         queue.waiting.extend(blocks.into_iter().take(room).map(ahead));
         !std::mem::replace(&mut queue.is_running, true)
     });
@@ -121,17 +123,12 @@ pub(super) fn make_ahead(index: &(i32, String), served: &Arc<Served>, blocks: Ve
     }
 }
 
-/// Blocks of an index that wait to be made ahead.
-pub(super) fn waiting(db: i32, index: &str) -> usize {
-    queue(|queue| queue.waiting.iter().filter(|ahead| ahead.index.0 == db && ahead.index.1 == index).count())
-}
-
 /// The right to have the next block read; given on when it is dropped, whatever became of the last one.
 struct Turn;
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let handed = engine().and_then(|engine| engine.go_on(|| Self.begin()));
+        let handed = engine().and_then(|engine| engine.go_on(Errand::anyway(0, 0), || Self.begin()));
         if handed.is_err() {
             // The server is stopping.
             queue(std::mem::take);

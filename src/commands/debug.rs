@@ -1,4 +1,4 @@
-//! `INFER.DEBUG`: faults on purpose, for tests. Refused unless the server's environment has `REDIS_INFER_DEBUG=1`.
+//! `INFER.DEBUG`: faults and standstills on purpose, for tests. Refused unless the server's environment has `REDIS_INFER_DEBUG=1`.
 
 use redis_module::Context;
 
@@ -7,8 +7,30 @@ use crate::logic::args::Args;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
-/* INFER.DEBUG PANIC model */
-/// Makes the next step of one of the model's workers panic.
+/// What is to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Panic,
+    Stall,
+    Hold,
+    Release,
+}
+
+impl Fault {
+    const ALL: [Self; 4] = [Self::Panic, Self::Stall, Self::Hold, Self::Release];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "PANIC",
+            Self::Stall => "STALL",
+            Self::Hold => "HOLD",
+            Self::Release => "RELEASE",
+        }
+    }
+}
+
+/* INFER.DEBUG PANIC model | STALL model | HOLD | RELEASE */
+/// PANIC makes the next step of one of the model's workers panic, and STALL that of all of them never end. After HOLD no preprocess thread begins anything until RELEASE.
 pub fn debug(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     if !debug_commands_enabled() {
         return Err(Failure::err(
@@ -16,11 +38,17 @@ pub fn debug(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ));
     }
     let mut args = Args::new("INFER.DEBUG", args);
-    if !args.required("subcommand")?.eq_ignore_ascii_case(b"PANIC") {
-        return Err(Failure::err("the only subcommand of INFER.DEBUG is PANIC"));
+    match args.word("subcommand", &Fault::ALL, Fault::name)? {
+        fault @ (Fault::Panic | Fault::Stall) => {
+            let name = args.model("model")?;
+            args.end()?;
+            let served = engine()?.find(name)?;
+            if fault == Fault::Panic { served.panic_next() } else { served.stall_next() }
+        }
+        hold @ (Fault::Hold | Fault::Release) => {
+            args.end()?;
+            engine()?.hold_preprocessing(hold == Fault::Hold);
+        }
     }
-    let name = args.model("model")?;
-    args.end()?;
-    engine()?.find(name)?.panic_next();
     Ok(Outcome::Reply(Value::OK))
 }

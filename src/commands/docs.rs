@@ -563,13 +563,21 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: c"infer.debug",
-        summary: c"Makes a worker panic once; for tests",
+        summary: c"Makes faults happen, for tests",
         complexity: c"O(1)",
         since: FIRST,
-        arity: 3,
+        arity: -2,
         tips: c"",
         categories: "admin dangerous slow",
         keys: &[],
-        arguments: &[&[Argument::word(c"panic", c"PANIC"), MODEL]],
+        arguments: &[&[Argument::one_of(
+            c"fault",
+            &[
+                MODEL.after(c"PANIC"),
+                MODEL.after(c"STALL"),
+                Argument::word(c"hold", c"HOLD"),
+                Argument::word(c"release", c"RELEASE"),
+            ],
+        )]],
     },
 ];

@@ -4,7 +4,7 @@ use redis_module::Context;
 
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Embedding, block_for_model};
-use crate::engine::{EngineError, Purpose};
+use crate::engine::{EngineError, Errand, Purpose};
 use crate::logic::options::{Embed, EmbedFormat};
 use crate::logic::{limits, vector};
 use crate::redis_api::blocking::refuse_blocking;
@@ -44,7 +44,8 @@ pub fn embed(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = served.permit(queue_limit())?;
     let (pending, ticket) = block_for_model(ctx, "INFER.EMBED", &served)?;
     let embedding = Embedding { served, permit, ticket };
-    engine()?.run(move || {
+    let bytes = texts.iter().map(String::len).sum();
+    engine()?.run(Errand::of(pending.client_id(), &embedding.ticket, bytes), move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         embedding.run(&texts, move |vectors| {
             let reply = vectors.map(|vectors| Value::Array(vectors.into_iter().map(|v| shape.render(v)).collect()));

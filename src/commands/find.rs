@@ -5,6 +5,7 @@
 //! that few meet, it is searched farther. In a large index the search goes on without the lock, and the scope behind it
 //! makes sure that what was found is still there. With `RERANK` a second look follows, without the lock.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::retrieval::require_same_models;
@@ -27,7 +28,7 @@ use crate::redis_api::vset::{self, Effort, Hit, Similar, Wanted};
 /// A question to an index.
 #[derive(Debug)]
 pub(super) struct Question {
-    pub text: String,
+    pub text: Arc<str>,
     /// When the command arrived.
     pub arrived: Instant,
     pub caller: Caller,
@@ -82,7 +83,7 @@ impl Question {
         embedding: Embedding,
         done: impl FnOnce(Self, Result<Embedded, Failure>) + Send + 'static,
     ) {
-        let text = self.text.clone();
+        let text = Arc::clone(&self.text);
         embedding.run(&[&text], move |vectors| {
             let embedded =
                 one_vector("query", vectors).map(|vector| Embedded { vector, after: self.arrived.elapsed() });
@@ -97,7 +98,7 @@ impl Question {
         ticket: Ticket,
         done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
     ) {
-        let (question, second_look) = (self.text.clone(), self.second_look.take());
+        let (question, second_look) = (Arc::clone(&self.text), self.second_look.take());
         let Embedded { vector, after } = embedded;
         self.search(vector, Effort::Near, move |findings| {
             match (findings.map(|findings| Findings { embedded: after, ..findings }), second_look) {

@@ -22,7 +22,8 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let content = copy_prompt(ctx, &request, &served)?;
     let (raw, detail) = (request.raw, Detail::of(&request.options));
     let waiting = WaitingForText::begin(ctx, "INFER.GENERATE", served, request.options)?;
-    engine()?.run(move || {
+    let bytes = content.iter().map(Segment::bytes).sum();
+    engine()?.run(waiting.errand(bytes), move || {
         let prompt = prompt(&waiting.served, content, raw);
         waiting.encode_and_generate(prompt, move |generation, served| {
             detail.reply(Some(generation), served, More::default())
@@ -35,6 +36,8 @@ pub fn generate(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result<Vec<Segment>, Failure> {
     let mut segments = stored_tokens(ctx, &request.keys, served)?;
     if let Some(blob) = request.blob {
+        let stored = segments.iter().map(|segment| if let Segment::Tokens(ids) = segment { ids.len() } else { 0 });
+        check_blob(blob, (served.context as usize).saturating_sub(stored.sum()))?;
         let tokens = token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?;
         served.model.check_tokens(&tokens)?;
         segments.push(Segment::Tokens(tokens));
@@ -43,6 +46,18 @@ fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result
         segments.push(Segment::Text(text.to_owned()));
     }
     Ok(segments)
+}
+
+/// Refuses a `BLOB` of more tokens than there is room for, before it is decoded.
+///
+/// # Errors
+/// `CTXLIMIT`.
+pub(super) fn check_blob(blob: &[u8], room: usize) -> Result<(), Failure> {
+    let tokens = blob.len() / size_of::<u32>();
+    if tokens > room {
+        return Err(Failure::new("CTXLIMIT", format!("BLOB holds {tokens} tokens, but there is room for {room}")));
+    }
+    Ok(())
 }
 
 /// Copies the tokens of `keys` while the lock is held, and checks that the model knows them.

@@ -3,7 +3,6 @@
 use redis_module::Context;
 
 use super::cache_info;
-use super::chunk_rows;
 use super::document::{Stats, documents};
 use super::index_work;
 use super::retrieval::require_settings;
@@ -47,7 +46,7 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ("overlap", settings.overlap.into()),
         ("kv", settings.kv.name().into()),
         ("reread", settings.kv.reread().into()),
-        ("kv_pending", chunk_rows::waiting(db, request.index).into()),
+        ("kv_pending", index_work::ahead(db, request.index).into()),
         ("generation", settings.generation.into()),
         ("epoch", stats.epoch.into()),
         ("answers", cache_info::entries(&keyspace, &CacheKeys::of_index(request.index))?.into()),

@@ -1,9 +1,16 @@
 //! What is being done with each index right now: for `INFER.INDEXINFO`, and so that a re-index learns which documents
 //! change while it runs.
+//!
+//! The main thread and the keyspace thread look at it under Redis' lock, so whatever workers and preprocess threads do here they do
+//! without a lock: they have a share of the entry of their index, with counters, and a mailbox for what has to wait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use redis_infer_sync::{Mailbox, MainLock, is_niced};
 
 /// How often the documents that changed meanwhile are made again before further ones have to wait. Where documents change
 /// faster than they are made it would never end.
@@ -13,27 +20,37 @@ const ROUNDS: u32 = 3;
 type Parked = Box<dyn FnOnce() + Send>;
 
 /// What is being done with an index.
+#[derive(Debug, Clone)]
+pub(super) struct IndexWork(Arc<Work>);
+
 #[derive(Debug, Default)]
 struct Work {
     /// Documents that wait to be written, or are.
-    ingests: usize,
+    ingests: AtomicUsize,
+    /// Chunks that wait to be read ahead of the questions.
+    ahead: AtomicUsize,
     /// The re-index that runs, or the last one.
-    reindex: Option<Reindex>,
+    reindex: ArcSwapOption<Reindex>,
 }
 
 struct Reindex {
-    progress: Progress,
-    /// Paths of documents that have changed since it began and are not made anew yet.
-    changed: BTreeSet<String>,
+    /// A [`State`].
+    state: AtomicU8,
+    done: AtomicU64,
+    documents: u64,
+    /// Set before the state.
+    error: OnceLock<String>,
+    /// Paths of documents that have changed since it began and are not made anew yet. Not touched any more when it has ended.
+    changed: MainLock<BTreeSet<String>>,
     /// How often there were such.
-    rounds: u32,
-    parked: Vec<Parked>,
+    rounds: AtomicU32,
+    parked: Mailbox<Parked>,
 }
 
 impl fmt::Debug for Reindex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reindex")
-            .field("progress", &self.progress)
+            .field("progress", &self.progress())
             .field("rounds", &self.rounds)
             .finish_non_exhaustive()
     }
@@ -51,12 +68,6 @@ pub(super) struct Progress {
     pub error: Option<String>,
 }
 
-impl Progress {
-    fn has_ended(&self) -> bool {
-        matches!(self.state, State::Done | State::Failed)
-    }
-}
-
 /// The state of a re-index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -69,6 +80,8 @@ pub(super) enum State {
 }
 
 impl State {
+    const ALL: [Self; 4] = [Self::Running, Self::Clearing, Self::Done, Self::Failed];
+
     /// The word in the reply.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -80,164 +93,226 @@ impl State {
     }
 }
 
+impl Reindex {
+    fn state(&self) -> State {
+        let state = self.state.load(Ordering::SeqCst);
+        State::ALL.into_iter().find(|&of| of as u8 == state).unwrap_or(State::Failed)
+    }
+
+    fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state(), State::Done | State::Failed)
+    }
+
+    fn progress(&self) -> Progress {
+        let state = self.state();
+        let (done, documents) = (self.done.load(Ordering::Relaxed), self.documents);
+        Progress { state, done, documents, error: self.error.get().cloned() }
+    }
+
+    /// The ingests that wait go on.
+    fn release(&self) {
+        self.parked.take().into_iter().for_each(|ingest| ingest());
+    }
+}
+
 /// An index: number of the database, and name.
 type Index = (i32, String);
 
-static WORK: LazyLock<Mutex<HashMap<Index, Work>>> = LazyLock::new(Mutex::default);
+/// Entries of indexes with which nothing is done are swept out when there are this many in all.
+const SWEEP_AT: usize = 64;
+
+static WORK: MainLock<BTreeMap<Index, Arc<Work>>> = MainLock::new(BTreeMap::new());
+
+/// The entry of an index, a new one if need be.
+fn of(db: i32, index: &str) -> Arc<Work> {
+    let mut all = WORK.lock();
+    let mut idle = BTreeMap::new();
+    if all.len() >= SWEEP_AT {
+        let is_idle = |work: &Arc<Work>| Arc::strong_count(work) == 1 && work.reindex.load().is_none();
+        let (kept, gone) = std::mem::take(&mut *all).into_iter().partition(|(_, work)| !is_idle(work));
+        (*all, idle) = (kept, gone);
+    }
+    let work = Arc::clone(all.entry((db, index.to_owned())).or_default());
+    drop(all);
+    drop(idle);
+    work
+}
+
+/// The entry of an index, if there is one.
+fn find(db: i32, index: &str) -> Option<Arc<Work>> {
+    WORK.lock().get(&(db, index.to_owned())).cloned()
+}
 
 /// One document on its way into an index, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Ingesting(Index);
+pub(super) struct Ingesting(IndexWork);
 
 impl Ingesting {
+    /// On the main thread.
     pub(super) fn begin(db: i32, index: &str) -> Self {
-        let index = (db, index.to_owned());
-        all(|work| work.entry(index.clone()).or_default().ingests += 1);
-        Self(index)
+        let work = of(db, index);
+        work.ingests.fetch_add(1, Ordering::Relaxed);
+        Self(IndexWork(work))
+    }
+
+    /// All that is done with this index.
+    pub(super) fn index(&self) -> IndexWork {
+        self.0.clone()
     }
 
     /// See [`changed`].
     pub(super) fn changed(&self, path: &str) {
-        changed(self.0.0, &self.0.1, path);
+        self.0.changed(path);
     }
 }
 
 impl Drop for Ingesting {
     fn drop(&mut self) {
-        all(|work| {
-            let Some(entry) = work.get_mut(&self.0) else { return };
-            entry.ingests = entry.ingests.saturating_sub(1);
-            if entry.ingests == 0 && entry.reindex.is_none() {
-                work.remove(&self.0);
-            }
-        });
+        self.0.0.ingests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A chunk that waits to be read ahead, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Ahead(IndexWork);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.0.ahead.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl IndexWork {
+    /// Counts a chunk that waits to be read ahead.
+    pub(super) fn ahead(&self) -> Ahead {
+        self.0.ahead.fetch_add(1, Ordering::Relaxed);
+        Ahead(self.clone())
+    }
+
+    /// Runs `ingest`, now or, where a re-index would else not come to its end, after that. Any thread.
+    pub(super) fn when_there_is_room(&self, ingest: impl FnOnce() + Send + 'static) {
+        let reindex = self.0.reindex.load_full();
+        let is_crowded = |reindex: &Arc<Reindex>| {
+            reindex.state() == State::Running && reindex.rounds.load(Ordering::Relaxed) >= ROUNDS
+        };
+        let Some(reindex) = reindex.filter(is_crowded) else { return ingest() };
+        reindex.parked.post(Box::new(ingest));
+        if reindex.state() != State::Running {
+            // It may have come to its end before it could see this one.
+            reindex.release();
+        }
+    }
+
+    fn changed(&self, path: &str) {
+        let reindex = self.0.reindex.load_full().filter(|reindex| reindex.state() == State::Running);
+        if let Some(reindex) = reindex {
+            reindex.changed.lock().insert(path.to_owned());
+        }
     }
 }
 
 /// A re-index that runs. Dropped without [`Reindexing::end`] it has failed.
 #[derive(Debug)]
-pub(super) struct Reindexing(Index);
+pub(super) struct Reindexing(Arc<Reindex>);
 
 impl Reindexing {
-    /// `None` when one runs already.
+    /// `None` when one runs already. On the main thread.
     pub(super) fn begin(db: i32, index: &str, documents: u64) -> Option<Self> {
-        let index = (db, index.to_owned());
-        all(|work| {
-            let entry = work.entry(index.clone()).or_default();
-            if entry.reindex.as_ref().is_some_and(|reindex| !reindex.progress.has_ended()) {
-                return None;
-            }
-            let progress = Progress { state: State::Running, done: 0, documents, error: None };
-            entry.reindex = Some(Reindex { progress, changed: BTreeSet::new(), rounds: 0, parked: Vec::new() });
-            Some(Self(index))
-        })
+        let work = of(db, index);
+        if work.reindex.load().as_ref().is_some_and(|reindex| !reindex.has_ended()) {
+            return None;
+        }
+        let reindex = Arc::new(Reindex {
+            state: AtomicU8::new(State::Running as u8),
+            done: AtomicU64::new(0),
+            documents,
+            error: OnceLock::new(),
+            changed: MainLock::default(),
+            rounds: AtomicU32::new(0),
+            parked: Mailbox::new(),
+        });
+        work.reindex.store(Some(Arc::clone(&reindex)));
+        Some(Self(reindex))
     }
 
     /// One more document was made anew.
     pub(super) fn advance(&self) {
-        self.with(|reindex| reindex.progress.done += 1);
+        self.0.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The documents that have changed since this was last asked.
+    /// The documents that have changed since this was last asked. With Redis' lock held.
     pub(super) fn take_changed(&self) -> Vec<String> {
-        let take = |reindex: &mut Reindex| {
-            reindex.rounds += 1;
-            std::mem::take(&mut reindex.changed)
-        };
-        self.with(take).unwrap_or_default().into_iter().collect()
+        self.0.rounds.fetch_add(1, Ordering::Relaxed);
+        let changed = std::mem::take(&mut *self.0.changed.lock());
+        changed.into_iter().collect()
     }
 
-    /// Whether a document has changed since [`Reindexing::take_changed`].
+    /// Whether a document has changed since [`Reindexing::take_changed`]. With Redis' lock held.
     pub(super) fn has_changed(&self, path: &str) -> bool {
-        self.with(|reindex| reindex.changed.contains(path)).unwrap_or_default()
+        self.0.changed.lock().contains(path)
     }
 
     /// The new documents are in use.
     pub(super) fn switched(&self) {
-        self.with(|reindex| reindex.progress.state = State::Clearing);
-        self.release();
+        self.0.set_state(State::Clearing);
+        self.0.release();
     }
 
     /// It ended well, or not.
     pub(super) fn end(&self, error: Option<String>) {
-        self.with(|reindex| {
-            reindex.progress.state = if error.is_none() { State::Done } else { State::Failed };
-            reindex.progress.error = error;
-            reindex.changed.clear();
-        });
-        self.release();
-    }
-
-    /// The ingests that wait go on.
-    fn release(&self) {
-        let parked = self.with(|reindex| std::mem::take(&mut reindex.parked));
-        parked.into_iter().flatten().for_each(|ingest| ingest());
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut Reindex) -> T) -> Option<T> {
-        all(|work| work.get_mut(&self.0)?.reindex.as_mut().map(change))
+        let state = if error.is_none() { State::Done } else { State::Failed };
+        if let Some(error) = error {
+            let _first_stays = self.0.error.set(error);
+        }
+        self.0.set_state(state);
+        if !is_niced() {
+            let changed = std::mem::take(&mut *self.0.changed.lock());
+            drop(changed);
+        }
+        self.0.release();
     }
 }
 
 impl Drop for Reindexing {
     fn drop(&mut self) {
-        if self.with(|reindex| reindex.progress.has_ended()) == Some(false) {
+        if !self.0.has_ended() {
             self.end(Some("it was given up because of an error in the module; see the server log".to_owned()));
         }
     }
 }
 
-/// Runs `ingest`, now or, where a re-index would else not come to its end, after that.
-pub(super) fn when_there_is_room(db: i32, index: &str, ingest: impl FnOnce() + Send + 'static) {
-    let now = all(|work| {
-        let reindex = work.get_mut(&(db, index.to_owned())).and_then(|work| work.reindex.as_mut());
-        match reindex.filter(|reindex| reindex.progress.state == State::Running && reindex.rounds >= ROUNDS) {
-            Some(reindex) => {
-                reindex.parked.push(Box::new(ingest));
-                None
-            }
-            None => Some(ingest),
-        }
-    });
-    if let Some(ingest) = now {
-        ingest();
-    }
-}
-
 /// Notes that a document has changed. With the lock held in which it did.
 pub(super) fn changed(db: i32, index: &str, path: &str) {
-    all(|work| {
-        let reindex = work.get_mut(&(db, index.to_owned())).and_then(|work| work.reindex.as_mut());
-        if let Some(reindex) = reindex.filter(|reindex| reindex.progress.state == State::Running) {
-            reindex.changed.insert(path.to_owned());
-        }
-    });
+    if let Some(work) = find(db, index) {
+        IndexWork(work).changed(path);
+    }
 }
 
 /// Forgets how the last re-index of an index ended. One that runs notices by itself that the index is gone.
 pub(super) fn forget_reindex(db: i32, index: &str) {
-    all(|work| {
-        let Some(entry) = work.get_mut(&(db, index.to_owned())) else { return };
-        entry.reindex.take_if(|reindex| reindex.progress.has_ended());
-        if entry.ingests == 0 && entry.reindex.is_none() {
-            work.remove(&(db, index.to_owned()));
-        }
-    });
+    let ended = find(db, index).filter(|work| work.reindex.load().as_ref().is_some_and(|reindex| reindex.has_ended()));
+    if let Some(work) = ended {
+        work.reindex.store(None);
+    }
 }
 
 /// How many documents are on their way into an index.
 pub(super) fn ingests(db: i32, index: &str) -> usize {
-    all(|work| work.get(&(db, index.to_owned())).map_or(0, |work| work.ingests))
+    find(db, index).map_or(0, |work| work.ingests.load(Ordering::Relaxed))
+}
+
+/// How many chunks of an index wait to be read ahead of the questions.
+pub(super) fn ahead(db: i32, index: &str) -> usize {
+    find(db, index).map_or(0, |work| work.ahead.load(Ordering::Relaxed))
 }
 
 /// How far the re-index of an index is that runs or was the last one.
 pub(super) fn reindex(db: i32, index: &str) -> Option<Progress> {
-    all(|work| work.get(&(db, index.to_owned()))?.reindex.as_ref().map(|reindex| reindex.progress.clone()))
-}
-
-/// Held for a few instructions, so the main thread may wait for it.
-fn all<T>(work: impl FnOnce(&mut HashMap<Index, Work>) -> T) -> T {
-    work(&mut WORK.lock().unwrap_or_else(PoisonError::into_inner))
+    find(db, index)?.reindex.load().as_ref().map(|reindex| reindex.progress())
 }
 
 #[cfg(test)]
@@ -256,7 +331,36 @@ mod tests {
         drop(first);
         assert_eq!(ingests(7, "counted"), 1);
         drop(second);
-        assert!(!all(|work| work.contains_key(&(7, "counted".to_owned()))));
+        assert_eq!(ingests(7, "counted"), 0);
+    }
+
+    #[test]
+    fn entries_of_indexes_that_rest_do_not_pile_up_and_others_stay() {
+        let busy = Ingesting::begin(7, "stays");
+        for number in 0..10 * SWEEP_AT {
+            drop(Ingesting::begin(6, &format!("piled {number}")));
+        }
+        assert!(WORK.lock().keys().filter(|(db, _)| *db == 6).count() <= SWEEP_AT);
+        assert_eq!(ingests(7, "stays"), 1);
+        drop(busy);
+    }
+
+    #[test]
+    fn an_ingest_that_waits_for_a_reindex_just_when_it_ends_is_not_forgotten() {
+        for _ in 0..200 {
+            let reindexing = Reindexing::begin(7, "raced", 0).unwrap();
+            (0..ROUNDS).for_each(|_| drop(reindexing.take_changed()));
+            let begun = Arc::new(AtomicUsize::new(0));
+            let work = IndexWork(of(7, "raced"));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let begun = Arc::clone(&begun);
+                    work.when_there_is_room(move || drop(begun.fetch_add(1, Ordering::Relaxed)));
+                });
+                scope.spawn(|| reindexing.end(None));
+            });
+            assert_eq!(begun.load(Ordering::Relaxed), 1);
+        }
     }
 
     #[test]
@@ -288,12 +392,10 @@ mod tests {
 
     #[test]
     fn ingests_wait_only_when_documents_change_again_and_again_and_not_for_ever() {
-        use std::sync::Arc;
-        use std::sync::atomic::{AtomicUsize, Ordering};
         let done = Arc::new(AtomicUsize::new(0));
         let ingest = |index| {
             let counted = Arc::clone(&done);
-            when_there_is_room(7, index, move || {
+            IndexWork(of(7, index)).when_there_is_room(move || {
                 counted.fetch_add(1, Ordering::Relaxed);
             });
             done.load(Ordering::Relaxed)

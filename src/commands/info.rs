@@ -79,6 +79,9 @@ fn models(writer: &mut Writer, engine: &Engine) {
     writer.number(c"requests", ready().map(|served| served.requests() as u64).sum());
     writer.number(c"waiting", ready().map(|served| served.waiting() as u64).sum());
     writer.number(c"queue_limit", queue_limit() as u64);
+    let preprocessing = engine.preprocessing();
+    writer.number(c"preprocess_waiting", preprocessing.waiting as u64);
+    writer.number(c"preprocess_bytes", preprocessing.bytes as u64);
 }
 
 fn throughput(writer: &mut Writer, metrics: &Metrics) {
@@ -97,6 +100,7 @@ fn throughput(writer: &mut Writer, metrics: &Metrics) {
         (c"rejected_queuefull", &metrics.rejected),
         (c"timeouts", &metrics.timeouts),
         (c"cancelled", &metrics.cancelled),
+        (c"preprocess_skipped", &metrics.skipped),
         (c"errors", &metrics.errors),
         (c"missing_chunks", &metrics.missing_chunks),
         (c"passes", &metrics.passes),
@@ -145,4 +149,5 @@ fn locks(writer: &mut Writer) {
     writer.number(c"longest_reply_usec", replies.longest_us());
     writer.number(c"replies", replies.count());
     writer.number(c"reply_usec", replies.sum_us());
+    writer.number(c"lock_violations", redis_infer_sync::violations());
 }

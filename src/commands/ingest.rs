@@ -16,13 +16,13 @@ use redis_module::Context;
 use super::chunk_prompt::{Blocks, Frame, block_tokens};
 use super::chunk_rows::make_ahead;
 use super::document::Document;
-use super::index_work::{Ingesting, when_there_is_room};
+use super::index_work::Ingesting;
 use super::replace::{NewChunk, Replacement};
 use super::retrieval::{IndexModels, index_models, require_settings};
 use super::runtime::{engine, kv_budget, queue_limit};
 use super::waiting::{Embedding, block_for_model};
 use super::writing::{Ended, Owner, Writing, on_desk};
-use crate::engine::{EngineError, Special};
+use crate::engine::{EngineError, Errand, Special};
 use crate::logic::attributes::UserAttributes;
 use crate::logic::chunk::{ChunkOptions, chunk};
 use crate::logic::index::IndexSettings;
@@ -88,14 +88,15 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         pending,
         attempts: 0,
     };
-    engine()?.run(move || Ingest { hash: document_hash(&ingest.text), ..ingest }.begin())?;
+    let errand = Errand::of(ingest.pending.client_id(), &ingest.embedding.ticket, ingest.text.len());
+    engine()?.run(errand, move || Ingest { hash: document_hash(&ingest.text), ..ingest }.begin())?;
     Ok(Outcome::Pending)
 }
 
 impl Ingest {
     fn begin(self) {
-        let index = String::from_utf8_lossy(self.keys.settings()).into_owned();
-        when_there_is_room(self.caller.db, &index, move || self.look());
+        let work = self.ingesting.index();
+        work.when_there_is_room(move || self.look());
     }
 
     fn look(mut self) {
@@ -134,13 +135,22 @@ impl Ingest {
 
     /// Leaves the lock scope: counting tokens is not for the thread that holds Redis' lock.
     fn cut(self, replacement: Replacement) {
-        on_desk(move || {
+        on_desk(&self.caller.clone(), self.text.len(), move || {
             let model = &self.models.embedder.model;
-            // An uncountable text counts as too large, so it is split until it can be counted.
-            let count = |text: &str| model.tokenize(text, Special::Add).map_or(usize::MAX, |tokens| tokens.len());
+            // An uncountable text counts as too large, so it is split until it can be counted. What nobody waits for any more is
+            // not counted: no chunk needs to be split then.
+            let count = |text: &str| {
+                if self.embedding.ticket.is_cancelled() {
+                    return 0;
+                }
+                model.tokenize(text, Special::Add).map_or(usize::MAX, |tokens| tokens.len())
+            };
             let options =
                 ChunkOptions { max_tokens: self.settings.max_tokens as usize, overlap: self.settings.overlap as usize };
             let chunks = chunk(&self.text, &options, &count);
+            if self.embedding.ticket.is_cancelled() {
+                return self.finish(Err(EngineError::Cancelled("nobody waits for it any more").into()));
+            }
             if chunks.len() > limits::DOCUMENT_CHUNKS_MAX {
                 return self.finish(Err(too_many_chunks(chunks.len())));
             }
@@ -158,9 +168,10 @@ impl Ingest {
         if self.settings.kv == Kv::Exact || new.is_empty() || kv_budget() == 0 {
             return;
         }
-        let (index, path) = ((self.caller.db, self.keys.name().to_owned()), self.path.clone());
+        let (index, path) = (self.ingesting.index(), self.path.clone());
         let served = Arc::clone(&self.models.generator);
-        on_desk(move || {
+        let bytes = new.iter().map(|chunk| size_of_val(chunk.tokens.as_slice())).sum();
+        on_desk(&self.caller, bytes, move || {
             let model = &served.model;
             let blocks = || -> Result<Blocks, EngineError> {
                 let beginning = Frame::new(model, DEFAULT_RAG_SYSTEM, "")?.beginning;
@@ -175,11 +186,11 @@ impl Ingest {
     }
 
     fn finish(self, answer: Answer) {
-        let Self { pending, ingesting, embedding: Embedding { permit, served, .. }, models, .. } = self;
+        let Self { caller, pending, ingesting, embedding: Embedding { permit, served, .. }, models, .. } = self;
         drop((ingesting, permit));
         pending.finish(answer);
         // If a model was unloaded meanwhile its memory is freed here, which is not for a thread that holds Redis' lock.
-        on_desk(move || drop((served, models)));
+        on_desk(&caller, 0, move || drop((served, models)));
     }
 }
 

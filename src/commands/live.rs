@@ -5,9 +5,10 @@
 //! take the lock of this list.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use redis_infer_sync::MainLock;
 use redis_module::Context;
 
 use crate::engine::Ticket;
@@ -31,7 +32,7 @@ pub(super) struct Live {
 }
 
 /// The list. Numbers are never used twice, also when the module is loaded again: the library stays mapped.
-static LIST: Mutex<List<Live>> = Mutex::new(List::new());
+static LIST: MainLock<List<Live>> = MainLock::new(List::new());
 
 /// Lists the request of the command that is being handled, until `pending` is answered.
 pub(super) fn register(ctx: &Context, pending: &mut PendingReply, command: &'static str, model: &str, ticket: &Ticket) {
@@ -74,7 +75,7 @@ pub(super) fn visible(ctx: &Context) -> Vec<(u64, Arc<Live>)> {
 }
 
 fn list<T>(work: impl FnOnce(&mut List<Live>) -> T) -> T {
-    work(&mut LIST.lock().unwrap_or_else(PoisonError::into_inner))
+    work(&mut LIST.lock())
 }
 
 /// Values that live elsewhere, by number.

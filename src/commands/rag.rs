@@ -64,9 +64,11 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (settings, caller) = (require_settings(&keyspace, &keys)?, Caller::of(ctx, COMMAND));
     let models = index_models(&settings)?;
     let told = Told::of(&request, settings.kv);
+    let question: Arc<str> = request.query.into();
     let mut cache = None;
     if let Some(caching) = &request.caching {
-        let cache = cache.insert(AnswerCache::new(caller.clone(), &keys, &settings, &models, &request, caching)?);
+        let (caller, question) = (caller.clone(), Arc::clone(&question));
+        let cache = cache.insert(AnswerCache::new(caller, &keys, &settings, &models, &request, caching, question)?);
         if let Some(kept) = cache.exact(&keyspace)? {
             let course = Course { cache: Some(cache.course.clone()), ..Course::default() };
             return Ok(Outcome::Reply(told.answer_again(kept, &models.generator, course)));
@@ -77,7 +79,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let second_look = SecondLook::begin(&request.selection, &generator)?;
     let plan = Arc::new(PromptPlan {
         system: request.system.unwrap_or(DEFAULT_RAG_SYSTEM).to_owned(),
-        question: request.query.to_owned(),
+        question,
         budget: request.budget,
         max_tokens: request.options.max_tokens as usize,
         kv: settings.kv,
@@ -88,7 +90,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let ticket = Ticket { cancelled: Arc::clone(&waiting.ticket.cancelled), ..Ticket::default() };
     let embedding = Embedding { served: embedder, permit, ticket };
     let question = Question {
-        text: request.query.to_owned(),
+        text: Arc::clone(&plan.question),
         arrived,
         caller,
         keys,
@@ -97,8 +99,9 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         second_look,
     };
     let (early, model) = (Arc::clone(&plan), Arc::clone(&waiting.served.model));
+    let errand = waiting.errand(plan.system.len() + plan.question.len());
     let asked = Asked { waiting, plan, told, keeping: None };
-    engine()?.run(move || {
+    engine()?.run(errand, move || {
         match cache {
             None => question.find(embedding, move |findings| asked.hand_on(findings)),
             Some(cache) => asked.look_up(question, embedding, cache),
@@ -150,7 +153,8 @@ impl Asked {
         };
         let handed = engine().and_then(|engine| {
             engine.metrics.missing_chunks.add(findings.missing);
-            engine.go_on(move || self.answer(&findings))
+            let bytes = findings.chunks.iter().map(|chunk| size_of_val(chunk.tokens.as_slice())).sum::<usize>();
+            engine.go_on(self.waiting.errand(bytes + self.plan.question.len()), move || self.answer(&findings))
         });
         if let Err(error) = handed {
             log::warn!("INFER.RAG: {error}");

@@ -4,6 +4,8 @@
 //! an entry holds all that an answer depends on besides its question, and the version of the documents: what was answered
 //! in other circumstances, or from documents as they were, is not found any more, and goes when it expires.
 
+use std::sync::Arc;
+
 use super::cache_entry::new_epoch;
 use super::cache_lookup::{self, Finding, How};
 use super::cache_set::{self, Others, Setting};
@@ -31,7 +33,7 @@ pub(super) struct AnswerCache {
     index: IndexKeys,
     settings: IndexSettings,
     keys: CacheKeys,
-    question: String,
+    question: Arc<str>,
     /// The lowest score of a similar question; `None` where only the very question will do.
     threshold: Option<f64>,
     ttl: u32,
@@ -51,6 +53,7 @@ impl AnswerCache {
         models: &IndexModels,
         request: &Rag<'_>,
         caching: &Caching<'_>,
+        question: Arc<str>,
     ) -> Result<Self, Failure> {
         let rerank = request.selection.rerank.as_ref();
         let reranker = rerank.map(|name| engine()?.find_for(name, Purpose::Reranking)).transpose()?;
@@ -69,7 +72,7 @@ impl AnswerCache {
             index: index.clone(),
             settings: settings.clone(),
             keys: CacheKeys::of_index(index.name()),
-            question: request.query.to_owned(),
+            question,
             threshold: caching.wants_similar().then_some(caching.threshold),
             ttl: caching.ttl,
             circumstances: circumstances.to_bytes(),
@@ -125,7 +128,7 @@ impl AnswerCache {
             keys: self.keys.clone(),
             settings: self.cache_settings(),
             scope: self.scope(),
-            prompt: self.question,
+            prompt: self.question.as_ref().to_owned(),
             answer: answer.to_json(),
             ttl: Some(self.ttl),
             others: Others::Replace,

@@ -1,5 +1,7 @@
 //! The prompt of `INFER.RAG`: which of the found chunks go into it, and what the client is told of them.
 
+use std::sync::Arc;
+
 use super::chunk_prompt::{self, Blocks, Frame};
 use crate::engine::{EngineError, Model, Served};
 use crate::logic::kept_answer::Source;
@@ -12,7 +14,7 @@ use crate::redis_api::reply::Failure;
 #[derive(Debug)]
 pub(super) struct PromptPlan {
     pub system: String,
-    pub question: String,
+    pub question: Arc<str>,
     pub budget: Budget,
     /// Of the answer.
     pub max_tokens: usize,

@@ -209,7 +209,12 @@ impl Reindex {
         let reading = Reading { reindex: self, document: None, before: Document::default() };
         let step = |reading: &mut Reading, keyspace: &Keyspace<'_>| reading.step(keyspace);
         keyspace_thread::run_in_slices(reading.reindex.caller.clone(), reading, step, |reading, ended| match ended {
-            Ok(()) => on_desk(move || reading.texts()),
+            // Its tokens may be those of two versions. It is in the list of what is to be made again.
+            Ok(()) if reading.reindex.work.has_changed(&reading.reindex.path) => reading.reindex.next(),
+            Ok(()) => {
+                let tokens: usize = reading.reindex.tokens.iter().map(Vec::len).sum();
+                on_desk(&reading.reindex.caller.clone(), tokens * size_of::<u32>(), move || reading.texts());
+            }
             Err(failure) => reading.reindex.give_up(failure),
         });
     }
@@ -253,11 +258,11 @@ impl Reindex {
     }
 
     fn end(self, error: Option<String>) {
-        let Self { embedding, generator, reader, listed, work, .. } = self;
+        let Self { caller, embedding, generator, reader, listed, work, .. } = self;
         drop(listed);
         work.end(error);
         // If a model was unloaded meanwhile its memory is freed here, which is not for a thread that holds Redis' lock.
-        on_desk(move || drop((embedding, generator, reader)));
+        on_desk(&caller, 0, move || drop((embedding, generator, reader)));
     }
 }
 
@@ -307,10 +312,6 @@ impl Reading {
 
     fn texts(self) {
         let Self { reindex, document, before } = self;
-        if reindex.work.has_changed(&reindex.path) {
-            // Its tokens may be those of two versions. It is in the list of what is to be made again.
-            return reindex.next();
-        }
         let document = document.unwrap_or_default();
         match reindex.chunks(&document) {
             Ok((texts, more)) => {
@@ -323,6 +324,7 @@ impl Reading {
                 };
                 Writing::begin(reindex, replacement, texts);
             }
+            Err(_) if reindex.embedding.ticket.is_cancelled() => reindex.give_up(cancelled()),
             Err(failure) => reindex.give_up(failure),
         }
     }
@@ -339,6 +341,7 @@ impl Reindex {
         let more = UserAttributes::parse(&document.attributes).map_err(|_| changed_by_hand(path))?;
         let mut texts = Vec::with_capacity(document.versions.len());
         for (number, (tokens, version)) in self.tokens.iter().zip(&document.versions).enumerate() {
+            self.embedding.ticket.check()?;
             version.ok_or_else(|| changed_by_hand(path))?;
             if tokens.is_empty() {
                 let text = format!("the tokens of chunk {} are gone; ingest the document again, then this", of(number));

@@ -4,7 +4,7 @@ use redis_module::Context;
 
 use super::runtime::{engine, queue_limit};
 use super::waiting::{Reranking, block_for_model};
-use crate::engine::Purpose;
+use crate::engine::{Errand, Purpose};
 use crate::logic::options::Rerank;
 use crate::logic::ranking::best_first;
 use crate::redis_api::blocking::refuse_blocking;
@@ -25,7 +25,8 @@ pub fn rerank(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = served.permit(queue_limit())?;
     let (pending, ticket) = block_for_model(ctx, "INFER.RERANK", &served)?;
     let reranking = Reranking { served, permit, ticket };
-    engine()?.run(move || {
+    let bytes = query.len() + texts.iter().map(String::len).sum::<usize>();
+    engine()?.run(Errand::of(pending.client_id(), &reranking.ticket, bytes), move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         reranking.run(&query, &texts, move |scores| {
             pending.finish(scores.map(|scores| ranking(&scores, top)).map_err(Failure::from));

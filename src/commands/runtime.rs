@@ -3,21 +3,32 @@
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::bounded;
+
 use crate::engine::{
-    Engine, EngineError, EngineSettings, Manners, Metrics, available_cpus, missing_instructions, system_info,
+    Engine, EngineError, EngineSettings, Manners, Metrics, at_exit, available_cpus, end_without_destructors,
+    missing_instructions, system_info,
 };
 use crate::logic::cpu_list::CpuList;
 use crate::logic::options::models_at_start;
 use crate::redis_api::reply::Failure;
-use crate::redis_api::{config, keyspace_thread};
+use crate::redis_api::{config, delivery, keyspace_thread};
 
-static ENGINE: RwLock<Option<Arc<Engine>>> = RwLock::new(None);
+/// Read by all threads: without a lock, because the main thread changes it.
+static ENGINE: ArcSwapOption<Engine> = ArcSwapOption::const_empty();
+
+/// What a crash report reads, on whatever thread that is made. Written when the engine is made and ended, and read by nobody else.
+static METRICS: RwLock<Option<Arc<Metrics>>> = RwLock::new(None);
 
 /// How long a shutdown waits for threads that are inside llama.cpp. Redis itself has saved its data by then.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+/// How much longer for the news that they have ended.
+const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// Makes the engine. It has no threads until the first model is loaded, so that a refused load of the module leaves
 /// nothing behind.
@@ -50,8 +61,16 @@ pub fn start() -> Result<(), Failure> {
     let model_dir = model_dir(&config::MODEL_DIR.get()).map_err(|error| unusable("infer.model-dir", &error))?;
     let engine = Engine::new(EngineSettings { manners, cpus, model_dir, kv_budget: kv_budget() });
     engine.load_all(models, max_memory());
-    *ENGINE.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+    *crash_metrics() = Some(Arc::clone(&engine.metrics));
+    ENGINE.store(Some(engine));
+    if debug_commands_enabled() {
+        at_exit(tell_of_exit);
+    }
     Ok(())
+}
+
+extern "C" fn tell_of_exit() {
+    log::info!("the destructors of the process are run");
 }
 
 /// The CPUs to keep to; `None` for all.
@@ -83,11 +102,30 @@ fn unusable(setting: &str, error: &dyn Display) -> Failure {
 
 /// Ends all work and all threads. What has not ended after the patience is left behind and named in the log.
 pub fn stop() {
-    let engine = ENGINE.write().unwrap_or_else(PoisonError::into_inner).take();
-    let ended = engine.is_none_or(|engine| engine.stop(Instant::now() + STOP_PATIENCE));
+    let ended = ENGINE.swap(None).is_none_or(|engine| stop_within(engine, STOP_PATIENCE));
+    *crash_metrics() = None;
     keyspace_thread::stop();
+    delivery::stop();
     if !ended {
+        end_without_destructors();
         log::warn!("some threads were still busy after {} ms and were left behind", STOP_PATIENCE.as_millis());
+    }
+}
+
+/// Ends the engine on a thread of its own, for the main thread must not wait for a lock of the workers; whether it has ended in time.
+fn stop_within(engine: Arc<Engine>, patience: Duration) -> bool {
+    let (tell, told) = bounded(1);
+    let deadline = Instant::now() + patience;
+    let stop = move || {
+        // The receiver may be gone.
+        let _ = tell.send(engine.stop(deadline));
+    };
+    match Builder::new().name("infer-stop".to_owned()).spawn(stop) {
+        Ok(_) => told.recv_deadline(deadline + STOP_GRACE).unwrap_or(false),
+        Err(error) => {
+            log::error!("could not start a thread: {error}");
+            false
+        }
     }
 }
 
@@ -98,14 +136,16 @@ pub(super) fn debug_commands_enabled() -> bool {
 
 /// The engine, for a command that needs it.
 pub(super) fn engine() -> Result<Arc<Engine>, EngineError> {
-    let engine = ENGINE.read().unwrap_or_else(PoisonError::into_inner).clone();
-    engine.ok_or(EngineError::Cancelled("the server is stopping"))
+    ENGINE.load_full().ok_or(EngineError::Cancelled("the server is stopping"))
 }
 
-/// As [`engine`], without waiting for a lock and without taking a share of the engine, for a crash report.
+/// What the engine has counted, for a crash report. Never waits.
 pub(super) fn try_metrics<R>(read: impl FnOnce(&Metrics) -> R) -> Option<R> {
-    let engine = ENGINE.try_read().ok()?;
-    engine.as_ref().map(|engine| read(&engine.metrics))
+    METRICS.try_read().ok()?.as_deref().map(read)
+}
+
+fn crash_metrics() -> RwLockWriteGuard<'static, Option<Arc<Metrics>>> {
+    METRICS.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that all models may take together; 0 for any number.

@@ -10,7 +10,7 @@ use super::retrieval::{index_models, require_settings};
 use super::runtime::{engine, queue_limit};
 use super::second_look::SecondLook;
 use super::waiting::{Embedding, block_for_model};
-use crate::engine::Served;
+use crate::engine::{Errand, Served};
 use crate::logic::keys::IndexKeys;
 use crate::logic::options::Search;
 use crate::logic::passages::Found;
@@ -48,14 +48,15 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let detail = Detail { text: request.with_text.then_some(models.generator), attributes: request.with_attributes };
     let question = Question {
         arrived: Instant::now(),
-        text: request.query.to_owned(),
+        text: request.query.into(),
         caller: Caller::of(ctx, "INFER.SEARCH"),
         keys,
         settings,
         selection: request.selection,
         second_look,
     };
-    engine()?.run(move || question.find(embedding, move |findings| hand_on(pending, findings, detail)))?;
+    let errand = Errand::of(pending.client_id(), &embedding.ticket, question.text.len());
+    engine()?.run(errand, move || question.find(embedding, move |findings| hand_on(pending, findings, detail)))?;
     Ok(Outcome::Pending)
 }
 
@@ -67,7 +68,8 @@ fn hand_on(pending: PendingReply, findings: Result<Findings, Failure>, detail: D
     };
     let handed = engine().and_then(|engine| {
         engine.metrics.missing_chunks.add(findings.missing);
-        engine.go_on(move || pending.finish(detail.hits(&findings.chunks)))
+        let bytes = findings.chunks.iter().map(|chunk| size_of_val(chunk.tokens.as_slice())).sum();
+        engine.go_on(Errand::anyway(pending.client_id(), bytes), move || pending.finish(detail.hits(&findings.chunks)))
     });
     if let Err(error) = handed {
         log::warn!("INFER.SEARCH: {error}");

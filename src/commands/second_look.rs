@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::find::Findings;
 use super::runtime::{engine, queue_limit};
 use super::waiting::Reranking;
-use crate::engine::{EngineError, Permit, Purpose, Served, Ticket};
+use crate::engine::{EngineError, Errand, Permit, Purpose, Served, Ticket};
 use crate::logic::options::Selection;
 use crate::logic::passages::Found;
 use crate::logic::ranking::best_first;
@@ -37,7 +37,7 @@ impl SecondLook {
     /// Leaves the lock scope. `done` is called once, on a worker thread: it may only hand on what is kept.
     pub(super) fn take(
         self,
-        question: String,
+        question: Arc<str>,
         ticket: Ticket,
         findings: Findings,
         done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
@@ -45,7 +45,10 @@ impl SecondLook {
         if findings.chunks.is_empty() {
             return done(Ok(findings));
         }
-        let handed = engine().and_then(|engine| engine.go_on(move || self.rerank(&question, ticket, findings, done)));
+        let bytes = findings.chunks.iter().map(|chunk| question.len() + size_of_val(chunk.tokens.as_slice())).sum();
+        let errand = Errand { client: 0, bytes, ticket: Some(ticket.clone()) };
+        let task = move || self.rerank(&question, ticket, findings, done);
+        let handed = engine().and_then(|engine| engine.go_on(errand, task));
         if let Err(error) = handed {
             log::warn!("RERANK: {error}");
         }

@@ -2,15 +2,19 @@
 
 use redis_module::Context;
 
+use super::generate::check_blob;
 use super::runtime::engine;
-use super::waiting::{answer_from_desk, block};
-use crate::engine::Special;
+use super::waiting::{answer_from_desk, block_for_model};
+use crate::engine::{Errand, Special};
 use crate::logic::options::{Detokenize, Tokenize, TokenizeStore};
 use crate::logic::{limits, token_blob};
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Answer, Failure, Value};
+
+/// Tokens that are turned into text before it is looked whether anybody still waits.
+const DETOKENIZED_AT_ONCE: usize = 4096;
 
 /* INFER.TOKENIZE model text [NOSPECIAL] */
 /// The token ids of a text, with the begin and end tokens the model asks for unless NOSPECIAL is given.
@@ -20,8 +24,8 @@ pub fn tokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let served = engine()?.find(request.model)?;
     let special = if request.special { Special::Add } else { Special::None };
     let text = request.text.to_owned();
-    let pending = block(ctx, "INFER.TOKENIZE")?;
-    answer_from_desk(pending, move || {
+    let waiting = block_for_model(ctx, "INFER.TOKENIZE", &served)?;
+    answer_from_desk(waiting, text.len(), move |_| {
         let tokens = served.model.tokenize(&text, special)?;
         if tokens.len() > limits::REPLY_ELEMENTS_MAX {
             return Err(Failure::err(format!(
@@ -42,23 +46,27 @@ pub fn tokenize_store(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure>
     refuse_blocking(ctx, "INFER.TOKENIZESTORE")?;
     let served = engine()?.find(request.model)?;
     let (key, text, expire) = (request.key.to_vec(), request.text.to_owned(), request.expire);
-    let pending = block(ctx, "INFER.TOKENIZESTORE")?;
-    engine()?.run(move || match served.model.tokenize(&text, Special::None) {
-        Ok(tokens) => pending.finish_with(move |ctx| store(ctx, &key, &tokens, expire)),
-        Err(error) => pending.finish(Err(error.into())),
+    let (pending, ticket) = block_for_model(ctx, "INFER.TOKENIZESTORE", &served)?;
+    engine()?.run(Errand::of(pending.client_id(), &ticket, text.len()), move || {
+        match served.model.tokenize(&text, Special::None) {
+            Ok(tokens) => {
+                let (count, blob) = (tokens.len(), token_blob::encode(&tokens));
+                pending.finish_with(move |ctx| store(ctx, &key, &blob, count, expire));
+            }
+            Err(error) => pending.finish(Err(error.into())),
+        }
     })?;
     Ok(Outcome::Pending)
 }
 
-fn store(ctx: &Context, key: &[u8], tokens: &[u32], expire: Option<u64>) -> Answer {
-    let blob = token_blob::encode(tokens);
+fn store(ctx: &Context, key: &[u8], blob: &[u8], count: usize, expire: Option<u64>) -> Answer {
     let seconds = expire.map(|seconds| seconds.to_string());
-    let mut args: Vec<&[u8]> = vec![key, &blob];
+    let mut args: Vec<&[u8]> = vec![key, blob];
     if let Some(seconds) = &seconds {
         args.extend([b"EX".as_slice(), seconds.as_bytes()]);
     }
     Keyspace::of(ctx).write("SET", &args)?;
-    Ok(Value::from(tokens.len()))
+    Ok(Value::from(count))
 }
 
 /* INFER.DETOKENIZE model numkeys [key ...] [BLOB tokens] */
@@ -73,9 +81,18 @@ pub fn detokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         tokens.append(&mut keyspace.token_key(key, limits::KEY_TOKENS_MAX - tokens.len())?);
     }
     if let Some(blob) = request.blob {
+        check_blob(blob, limits::KEY_TOKENS_MAX - tokens.len())?;
         tokens.append(&mut token_blob::decode(blob).map_err(|e| Failure::new("BADTOKENS", format!("BLOB: {e}")))?);
     }
-    let pending = block(ctx, "INFER.DETOKENIZE")?;
-    answer_from_desk(pending, move || Ok(Value::from(served.model.detokenize(&tokens)?)))?;
+    let waiting = block_for_model(ctx, "INFER.DETOKENIZE", &served)?;
+    answer_from_desk(waiting, size_of_val(tokens.as_slice()), move |ticket| {
+        served.model.check_tokens(&tokens)?;
+        let mut text = Vec::new();
+        for part in tokens.chunks(DETOKENIZED_AT_ONCE) {
+            ticket.check()?;
+            served.model.detokenize_onto(part, &mut text)?;
+        }
+        Ok(Value::from(text))
+    })?;
     Ok(Outcome::Pending)
 }

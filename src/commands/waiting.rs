@@ -9,7 +9,9 @@ use redis_module::Context;
 use super::chunk_prompt::Blocks;
 use super::runtime::{engine, kv_budget, queue_limit};
 use super::{chunk_rows, live};
-use crate::engine::{EmbedJob, EngineError, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket};
+use crate::engine::{
+    EmbedJob, EngineError, Errand, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket,
+};
 use crate::logic::options::GenerateOptions;
 use crate::logic::prompt::Segment;
 use crate::redis_api::blocking::refuse_blocking;
@@ -23,7 +25,7 @@ pub(super) fn block(ctx: &Context, command: &'static str) -> Result<PendingReply
     PendingReply::block(ctx, options)
 }
 
-/// Blocks the client of a command that waits for an embedding or reranking model, and lists it in INFER.PS.
+/// Blocks the client of a command that waits for a model or its tokenizer, and lists it in INFER.PS.
 pub(super) fn block_for_model(
     ctx: &Context,
     command: &'static str,
@@ -35,12 +37,14 @@ pub(super) fn block_for_model(
     Ok((pending, ticket))
 }
 
-/// Runs `work` off the main thread and answers `pending` with its result.
+/// Runs `work` over so many bytes off the main thread and answers `pending` with its result.
 pub(super) fn answer_from_desk(
-    pending: PendingReply,
-    work: impl FnOnce() -> Answer + Send + 'static,
+    (pending, ticket): (PendingReply, Ticket),
+    bytes: usize,
+    work: impl FnOnce(&Ticket) -> Answer + Send + 'static,
 ) -> Result<(), EngineError> {
-    engine()?.run(move || pending.finish(work()))
+    let errand = Errand::of(pending.client_id(), &ticket, bytes);
+    engine()?.run(errand, move || pending.finish(work(&ticket)))
 }
 
 /// What follows a generation: the reply, or a step before it.
@@ -96,6 +100,11 @@ impl WaitingForText {
         Ok(Self { served, pending, ticket, options, arrived: Instant::now(), permit })
     }
 
+    /// What its preprocessing is, over so many bytes.
+    pub(super) fn errand(&self, bytes: usize) -> Errand {
+        Errand::of(self.pending.client_id(), &self.ticket, bytes)
+    }
+
     /// Ends the request without text. Its place is given back first, as in [`GenerateJob`].
     pub(super) fn fail(self, failure: Failure) {
         drop(self.permit);
@@ -114,7 +123,11 @@ impl WaitingForText {
         prompt: Result<Vec<Segment>, EngineError>,
         shape: impl FnOnce(Generation, &Served) -> Value + Send + 'static,
     ) {
-        match prompt.and_then(|segments| self.served.model.encode(&segments)) {
+        let encode = |segments: Vec<Segment>| {
+            self.served.check_length(&segments)?;
+            self.served.model.encode(&segments)
+        };
+        match prompt.and_then(encode) {
             Ok(tokens) => self.generate(tokens, shape),
             Err(error) => self.fail(error.into()),
         }
@@ -203,12 +216,10 @@ pub(super) struct Embedding {
 }
 
 impl Embedding {
-    /// Tokenizes `texts`, each with the model's own begin and end tokens, and queues them as one job.
+    /// Tokenizes `texts`, each with the model's own begin and end tokens, and queues them as one job. The first that is too long
+    /// ends it, and so does a client that leaves.
     pub(super) fn run(self, texts: &[&str], done: impl FnOnce(Result<Vec<Vec<f32>>, EngineError>) + Send + 'static) {
-        let model = &self.served.model;
-        let tokenized: Result<Vec<Vec<u32>>, EngineError> =
-            texts.iter().map(|text| model.tokenize(text, crate::engine::Special::Add)).collect();
-        match tokenized {
+        match self.served.texts(texts, &self.ticket) {
             Ok(texts) => {
                 self.ticket.prompt_tokens.fetch_add(count(texts.iter().map(Vec::len).sum()), Ordering::Relaxed);
                 self.served.embed(EmbedJob { texts, ticket: self.ticket, permit: self.permit, done: Box::new(done) })
@@ -237,7 +248,7 @@ impl Reranking {
         done: impl FnOnce(Result<Vec<f32>, EngineError>) + Send + 'static,
     ) {
         let Self { served, permit, ticket } = self;
-        match served.pairs(query, texts) {
+        match served.pairs(query, texts, &ticket) {
             Ok(pairs) => {
                 ticket.prompt_tokens.fetch_add(count(pairs.iter().map(Vec::len).sum()), Ordering::Relaxed);
                 served.rerank(RerankJob { pairs, ticket, permit, done: Box::new(done) });

@@ -15,7 +15,7 @@ use super::replace::{Counts, NewChunk, Planned, Replacement, State, Switch};
 use super::retrieval::require_settings;
 use super::runtime::engine;
 use super::waiting::Embedding;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Errand};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::IndexKeys;
 use crate::logic::vector;
@@ -86,14 +86,16 @@ impl<O: Owner> Writing<O> {
         } else if self.texts.is_empty() {
             self.owner.ended(Ok(Ended::NoTexts(self.replacement)));
         } else {
-            on_desk(move || self.tokenize());
+            let bytes = self.texts.iter().map(String::len).sum();
+            on_desk(&self.owner.caller().clone(), bytes, move || self.tokenize());
         }
     }
 
     fn tokenize(mut self) {
+        let ticket = self.owner.embedding().ticket.clone();
         for (number, (planned, text)) in self.replacement.chunks.iter_mut().zip(&self.texts).enumerate() {
             if let State::New { tokens, .. } = &mut planned.state {
-                match self.owner.tokens(number, text) {
+                match ticket.check().and_then(|()| self.owner.tokens(number, text)) {
                     Ok(ids) => *tokens = ids,
                     Err(error) => return self.owner.ended(Err(error.into())),
                 }
@@ -182,9 +184,10 @@ impl<O: Owner> Writing<O> {
     }
 }
 
-/// Runs `task` on a desk thread. What it holds answers the client if it cannot run.
-pub(super) fn on_desk(task: impl FnOnce() + Send + 'static) {
-    if let Err(error) = engine().and_then(|engine| engine.go_on(task)) {
+/// Runs `task` over so many bytes on a preprocess thread. What it holds answers the client if it cannot run. It sees for itself
+/// whether anybody waits for it: there may be something to tidy up.
+pub(super) fn on_desk(caller: &Caller, bytes: usize, task: impl FnOnce() + Send + 'static) {
+    if let Err(error) = engine().and_then(|engine| engine.go_on(Errand::anyway(caller.client, bytes), task)) {
         log::warn!("a document is not written: {error}");
     }
 }

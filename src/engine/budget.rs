@@ -23,7 +23,10 @@ const FEW_TOKENS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Budget {
     cpus: u32,
+    /// Of workers: `INFO` must not wait for it.
     state: Mutex<State>,
+    /// What `State::crowd` allows, for `INFO`.
+    allowed: AtomicU32,
     changed: Condvar,
     /// What [`Crowd`] counts its time from.
     since: Instant,
@@ -121,6 +124,7 @@ impl Budget {
         let state = State { free: cpus, waiting: VecDeque::new(), next: 0, busy: 0, crowd: Crowd::new(cpus) };
         Arc::new(Self {
             cpus,
+            allowed: AtomicU32::new(state.crowd.allowed()),
             state: Mutex::new(state),
             changed: Condvar::new(),
             since: Instant::now(),
@@ -133,9 +137,9 @@ impl Budget {
         self.cpus
     }
 
-    /// Threads that a pass may have now, as other processes leave CPUs free.
+    /// Threads that a pass may have now, as other processes leave CPUs free. Never waits.
     pub(super) fn allowed(&self) -> u32 {
-        self.state().crowd.allowed()
+        self.allowed.load(Ordering::Relaxed)
     }
 
     /// What was measured for the file with this fingerprint.
@@ -236,6 +240,7 @@ impl Share {
         };
         state.waiting.pop_front();
         state.free -= granted;
+        budget.allowed.store(state.crowd.allowed(), Ordering::Relaxed);
         drop(state);
         // The next one may fit beside this one.
         budget.changed.notify_all();
@@ -269,11 +274,13 @@ impl Turn<'_> {
 
     /// Takes note of how the pass went: how long it took, and how long one of its threads had no CPU.
     pub(super) fn learn(&self, took: Duration, lost: Duration) {
-        let Budget { since, metrics, .. } = self.budget;
+        let Budget { since, metrics, allowed, .. } = self.budget;
         let mut state = self.budget.state();
         let before = state.crowd.allowed();
         state.crowd.learn(since.elapsed(), self.threads, took, lost);
-        if state.crowd.allowed() < before {
+        let after = state.crowd.allowed();
+        allowed.store(after, Ordering::Relaxed);
+        if after < before {
             metrics.crowded_passes.increment();
         }
     }
@@ -399,11 +406,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_asks_what_is_allowed_waits_for_no_worker_that_holds_the_lock() {
+        let budget = Budget::new(4, &Arc::default());
+        let stopped = budget.state();
+        let (tx, rx) = std::sync::mpsc::channel();
+        let other = Arc::clone(&budget);
+        std::thread::spawn(move || tx.send(other.allowed()).unwrap());
+        assert_eq!(rx.recv_timeout(Duration::from_secs(60)), Ok(4));
+        drop(stopped);
+    }
+
+    #[test]
     fn after_a_crowded_pass_the_next_one_is_narrower() {
         let budget = Budget::new(2, &Arc::default());
         let [mut share, mut fixed] = [Threads::Auto, Threads::Fixed(2)].map(|threads| share(&budget, threads, false));
         let long = Duration::from_secs(1);
         share.take(100).learn(long, long);
+        assert_eq!(budget.allowed(), 1);
         assert_eq!(share.take(100).threads(), 1);
         assert_eq!(budget.metrics.crowded_passes.get(), 1);
         share.rest();

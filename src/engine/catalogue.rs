@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -48,10 +48,42 @@ pub struct Load {
 pub(super) type Underway = Sender<Infallible>;
 
 impl Load {
+    /// A load that has no name yet, see [`Catalogue::reserve`].
+    pub(super) fn new(options: LoadOptions, max_memory: u64, stop: Stop) -> (Arc<Self>, Underway) {
+        let (underway, ended) = bounded(0);
+        let load = Self {
+            options,
+            since: Instant::now(),
+            max_memory,
+            stop,
+            percent: AtomicU32::new(0),
+            begun: AtomicBool::new(false),
+            ended,
+        };
+        (Arc::new(load), underway)
+    }
+
     /// How much of the weights has been read, in percent.
     #[must_use]
     pub fn percent(&self) -> u32 {
         self.percent.load(Ordering::Relaxed)
+    }
+
+    /// Orders it to end.
+    pub(super) fn cancel(&self) {
+        self.stop.end_model();
+        // Against `begin`: it sees the order, or `wait` sees that it has begun.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Notes that its turn has come.
+    ///
+    /// # Errors
+    /// `CANCELLED` when it must not begin any more.
+    pub(super) fn begin(&self) -> Result<(), EngineError> {
+        self.begun.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.stop.reason().map_or(Ok(()), |reason| Err(EngineError::Cancelled(reason)))
     }
 
     /// Waits for the end of a load that was cancelled; one whose turn has not come has nothing to end.
@@ -78,8 +110,8 @@ pub struct FailedLoad {
     pub error: EngineError,
 }
 
-/// All models of an engine.
-#[derive(Debug, Default)]
+/// All models of an engine. The engine has a snapshot of it, and changes a copy.
+#[derive(Debug, Default, Clone)]
 pub(super) struct Catalogue {
     models: BTreeMap<String, Listing>,
     /// Names of the models in service: the first of the kind that a command needs answers to `*`.
@@ -91,62 +123,41 @@ impl Catalogue {
     ///
     /// # Errors
     /// `ERR` when it is taken.
-    pub(super) fn reserve(
-        &mut self,
-        options: LoadOptions,
-        max_memory: u64,
-        stop: Stop,
-    ) -> Result<(Arc<Load>, Underway), EngineError> {
-        if matches!(self.models.get(&options.name), Some(Listing::Loading(_) | Listing::Ready(_))) {
-            return Err(EngineError::NameTaken(options.name));
+    pub(super) fn reserve(&mut self, load: &Arc<Load>) -> Result<(), EngineError> {
+        let name = &load.options.name;
+        if matches!(self.models.get(name), Some(Listing::Loading(_) | Listing::Ready(_))) {
+            return Err(EngineError::NameTaken(name.clone()));
         }
-        let (underway, ended) = bounded(0);
-        let load = Arc::new(Load {
-            options,
-            since: Instant::now(),
-            max_memory,
-            stop,
-            percent: AtomicU32::new(0),
-            begun: AtomicBool::new(false),
-            ended,
-        });
-        self.models.insert(load.options.name.clone(), Listing::Loading(Arc::clone(&load)));
-        Ok((load, underway))
-    }
-
-    /// Notes that the turn of a load has come.
-    ///
-    /// # Errors
-    /// `CANCELLED` when it must not begin any more.
-    pub(super) fn begin(&self, load: &Load) -> Result<(), EngineError> {
-        if let Some(reason) = load.stop.reason() {
-            return Err(EngineError::Cancelled(reason));
-        }
-        load.begun.store(true, Ordering::Release);
+        self.models.insert(name.clone(), Listing::Loading(Arc::clone(load)));
         Ok(())
     }
 
-    /// Orders a load to end, and frees its name; [`Load::wait`] waits for its memory.
-    pub(super) fn cancel(&mut self, name: &str) -> Option<Arc<Load>> {
+    /// Frees the name of a load that is then to be cancelled ([`Load::cancel`]); [`Load::wait`] waits for its memory.
+    pub(super) fn take_load(&mut self, name: &str) -> Option<Arc<Load>> {
         let Some(Listing::Loading(load)) = self.models.get(name) else { return None };
         let load = Arc::clone(load);
-        load.stop.end_model();
         self.models.remove(name);
         Some(load)
     }
 
     /// Forgets a load that came to nothing. Another model may have its name already.
     pub(super) fn forget(&mut self, load: &Arc<Load>) {
-        let name = &load.options.name;
-        if matches!(self.models.get(name), Some(Listing::Loading(listed)) if Arc::ptr_eq(listed, load)) {
-            self.models.remove(name);
+        if self.has(load) {
+            self.models.remove(&load.options.name);
         }
     }
 
     /// Keeps the reason why a model could not be loaded, for those who ask for it.
-    pub(super) fn fail(&mut self, load: &Load, error: EngineError) {
-        let failed = FailedLoad { options: load.options.clone(), error };
-        self.models.insert(load.options.name.clone(), Listing::Failed(Arc::new(failed)));
+    pub(super) fn fail(&mut self, load: &Arc<Load>, error: &EngineError) {
+        if self.has(load) {
+            let failed = FailedLoad { options: load.options.clone(), error: error.clone() };
+            self.models.insert(load.options.name.clone(), Listing::Failed(Arc::new(failed)));
+        }
+    }
+
+    /// Whether this load has its name still.
+    fn has(&self, load: &Arc<Load>) -> bool {
+        matches!(self.models.get(&load.options.name), Some(Listing::Loading(listed)) if Arc::ptr_eq(listed, load))
     }
 
     /// Forgets a model that could not be loaded; whether there was one.
@@ -158,11 +169,16 @@ impl Catalogue {
         failed
     }
 
-    /// Puts a model into service. One loaded with DEFAULT goes before all others, the rest behind.
-    pub(super) fn admit(&mut self, name: &str, served: Arc<Served>) {
-        let place = if served.options.default { 0 } else { self.precedence.len() };
-        self.precedence.insert(place, name.to_owned());
-        self.models.insert(name.to_owned(), Listing::Ready(served));
+    /// Puts the model of a load into service, unless that was cancelled; whether it is. One loaded with DEFAULT goes before all
+    /// others, the rest behind.
+    pub(super) fn admit(&mut self, load: &Arc<Load>, served: &Arc<Served>) -> bool {
+        if !self.has(load) {
+            return false;
+        }
+        let (name, place) = (&load.options.name, if load.options.default { 0 } else { self.precedence.len() });
+        self.precedence.insert(place, name.clone());
+        self.models.insert(name.clone(), Listing::Ready(Arc::clone(served)));
+        true
     }
 
     /// Forgets a model.

@@ -1,6 +1,7 @@
 //! What can go wrong in the engine, each with the stable code that clients see.
 
 use crate::logic::kv_rows::KvError;
+use crate::logic::limits;
 
 /// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the
 /// reply.
@@ -60,6 +61,22 @@ pub enum EngineError {
         /// Requests in the queue.
         waiting: usize,
     },
+    /// The texts of as many commands as may, or as many bytes of them, wait for the preprocess threads.
+    #[error(
+        "{waiting} texts already wait to be tokenized, of at most {} and {} bytes with those at work; try again later",
+        limits::PREPROCESS_WAITING_MAX,
+        limits::PREPROCESS_BYTES_MAX
+    )]
+    PreprocessFull {
+        /// Commands that wait.
+        waiting: usize,
+    },
+    /// The text of some tokens is longer than a reply may be.
+    #[error("the text of these tokens is longer than {max} bytes; ask for fewer tokens at a time")]
+    TextTooLarge {
+        /// Bytes it may have.
+        max: usize,
+    },
     /// Prompt and answer together are larger than the context of one sequence.
     #[error(
         "the prompt has {prompt} tokens and MAXTOKENS is {max_tokens}, but the context of model '{name}' holds {context}; shorten the prompt, lower MAXTOKENS, or load the model with a larger CTX"
@@ -72,6 +89,32 @@ pub enum EngineError {
         /// Tokens asked for.
         max_tokens: usize,
         /// Tokens one sequence can hold.
+        context: usize,
+    },
+    /// A prompt so long that its tokens need not be counted.
+    #[error(
+        "the prompt has at least {at_least} tokens, but the context of model '{name}' holds {context}; shorten the prompt"
+    )]
+    PromptFarTooLong {
+        /// Name of the model.
+        name: String,
+        /// Tokens that it has if all of them are of the longest.
+        at_least: usize,
+        /// Tokens one sequence can hold.
+        context: usize,
+    },
+    /// A text so long that its tokens need not be counted.
+    #[error(
+        "text {index} has at least {at_least} tokens, but model '{name}' reads at most {context} at once; split the text"
+    )]
+    TextFarTooLong {
+        /// Name of the model.
+        name: String,
+        /// Position of the text in the call, from 1.
+        index: usize,
+        /// Tokens that it has if all of them are of the longest.
+        at_least: usize,
+        /// Tokens the model can read.
         context: usize,
     },
     /// One text is larger than an embedding model can read at once.
@@ -201,8 +244,13 @@ impl EngineError {
             Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } | Self::FileChanged { .. } => "NOMODEL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
-            Self::QueueFull { .. } => "QUEUEFULL",
-            Self::ContextTooSmall { .. } | Self::TextTooLong { .. } | Self::PairTooLong { .. } => "CTXLIMIT",
+            Self::QueueFull { .. } | Self::PreprocessFull { .. } => "QUEUEFULL",
+            Self::ContextTooSmall { .. }
+            | Self::TextTooLong { .. }
+            | Self::PairTooLong { .. }
+            | Self::PromptFarTooLong { .. }
+            | Self::TextFarTooLong { .. }
+            | Self::TextTooLarge { .. } => "CTXLIMIT",
             Self::BadTokens(_) => "BADTOKENS",
             Self::Cancelled(_) => "CANCELLED",
             Self::OutOfMemory(_) => "OOM",

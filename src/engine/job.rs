@@ -27,13 +27,17 @@ pub struct Ticket {
     pub prompt_tokens: Arc<AtomicU32>,
     /// Set when a worker has taken the request.
     pub started: Arc<AtomicBool>,
+    /// Set while a preprocess thread works for the request.
+    pub preprocessing: Arc<AtomicBool>,
 }
 
 /// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// No worker has taken it.
+    /// It waits for a preprocess thread or for a worker.
     Queued,
+    /// A preprocess thread makes tokens of its text.
+    Preprocessing,
     /// A worker reads its tokens.
     Prefilling,
     /// At least one token is generated.
@@ -46,6 +50,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
+            Self::Preprocessing => "preprocessing",
             Self::Prefilling => "prefilling",
             Self::Decoding => "decoding",
         }
@@ -59,6 +64,12 @@ impl Ticket {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    /// # Errors
+    /// `CANCELLED` when nobody waits for the answer any more.
+    pub fn check(&self) -> Result<(), EngineError> {
+        if self.is_cancelled() { Err(EngineError::Cancelled("nobody waits for it any more")) } else { Ok(()) }
+    }
+
     pub(super) fn start(&self) {
         self.started.store(true, Ordering::Relaxed);
     }
@@ -70,6 +81,8 @@ impl Ticket {
             Stage::Decoding
         } else if self.started.load(Ordering::Relaxed) {
             Stage::Prefilling
+        } else if self.preprocessing.load(Ordering::Relaxed) {
+            Stage::Preprocessing
         } else {
             Stage::Queued
         }

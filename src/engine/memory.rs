@@ -1,7 +1,8 @@
 //! How much memory a model takes: estimated from the header of its file before llama.cpp allocates anything, compared
 //! with what it may have, and kept count of until the model is gone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis_infer_gguf::{Header, Value};
 
@@ -117,7 +118,7 @@ fn vocabulary(header: &Header) -> u64 {
 /// Bytes that the models of an engine take, by their estimates.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    reserved: Mutex<u64>,
+    reserved: AtomicU64,
 }
 
 /// A model's share of [`Memory`], given back when the model is gone.
@@ -150,29 +151,27 @@ impl Memory {
         if let Some(free) = free.filter(|&free| needs > free) {
             return Err(refused(format!("but only {free} are free here; use a smaller CTX, PARALLEL or WORKERS")));
         }
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = reserved.saturating_add(needs);
-        if limit > 0 && after > limit {
+        let fitting =
+            |reserved: u64| Some(reserved.saturating_add(needs)).filter(|&after| limit == 0 || after <= limit);
+        if let Err(reserved) = self.reserved.fetch_update(Ordering::AcqRel, Ordering::Acquire, fitting) {
             return Err(refused(format!(
                 "which beside the {reserved} of other models is more than infer.max-memory, {limit}; use a smaller CTX, \
                  PARALLEL or WORKERS, unload a model or raise infer.max-memory"
             )));
         }
-        *reserved = after;
-        drop(reserved);
         Ok(Reservation { memory: Arc::clone(self), estimate })
     }
 
-    /// Bytes reserved now.
+    /// Bytes reserved now. Never waits.
     pub(super) fn reserved(&self) -> u64 {
-        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reserved.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut reserved = self.memory.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        *reserved = reserved.saturating_sub(self.estimate.total());
+        let without = |reserved: u64| Some(reserved.saturating_sub(self.estimate.total()));
+        let _ = self.memory.reserved.fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 }
 

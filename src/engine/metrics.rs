@@ -69,6 +69,8 @@ pub struct Metrics {
     pub timeouts: Counter,
     /// Requests ended early because nobody waited for the answer any more; those with a timeout are among them.
     pub cancelled: Counter,
+    /// Those of them that had no preprocess thread yet.
+    pub skipped: Counter,
     /// Requests that failed in any other way.
     pub errors: Counter,
     /// Chunks that were found but not used, because their tokens were gone. Counted by the commands.
@@ -233,9 +235,15 @@ impl Metrics {
         })
     }
 
+    /// Counts a request that ends with `error` before it has a job.
+    pub(super) fn count_failure(&self, error: &EngineError) {
+        let counter = if matches!(error, EngineError::Cancelled(_)) { &self.cancelled } else { &self.errors };
+        counter.increment();
+    }
+
     /// Counts `result` if it is a refusal because of a full queue.
     pub(super) fn count_refusal<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if matches!(result, Err(EngineError::QueueFull { .. })) {
+        if matches!(result, Err(EngineError::QueueFull { .. } | EngineError::PreprocessFull { .. })) {
             self.rejected.increment();
         }
         result

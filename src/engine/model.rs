@@ -98,6 +98,10 @@ pub struct Model {
     pub sample: u64,
     llama: LlamaModel,
     is_wordpiece: bool,
+    /// Whether every byte of a text but white space is in one of its tokens.
+    keeps_bytes: bool,
+    /// Bytes of the longest token, counted when it is first asked for.
+    longest_token: OnceLock<usize>,
     /// Which texts would overflow the stack of llama.cpp's tokenizer.
     longest_run: Run,
     template: Result<ChatTemplate, String>,
@@ -206,6 +210,8 @@ impl Model {
             sample,
             llama,
             is_wordpiece: header.get_str(TOKENIZER_KEY) == Some(WORDPIECE),
+            keeps_bytes: matches!(header.get_str(TOKENIZER_KEY), Some("gpt2" | "llama")),
+            longest_token: OnceLock::new(),
             longest_run: longest_run_of(&header),
             template,
             of_template: Mutex::new(Memo::new(limits::TOKEN_MEMO_BYTES)),
@@ -295,6 +301,32 @@ impl Model {
         self.tokenize_with(text, special, ParseSpecial::No)
     }
 
+    /// A number of tokens that `text` has in any case, known without tokenizing it; 0 where nothing is known.
+    pub(super) fn least_tokens(&self, text: &str) -> usize {
+        if !self.keeps_bytes {
+            return 0;
+        }
+        // White space goes where a token says that it swallows what is around it.
+        let bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count();
+        bytes.checked_div(*self.longest_token.get_or_init(|| self.longest_token())).unwrap_or(0)
+    }
+
+    /// Bytes of the longest token; 0 where a byte has no token of its own, so that it may be lost.
+    fn longest_token(&self) -> usize {
+        let (mut longest, mut single, mut piece) = (0, [false; 256], Vec::new());
+        for token in 0..self.facts.vocabulary {
+            piece.clear();
+            if self.piece(token, &mut piece).is_err() {
+                return 0;
+            }
+            longest = longest.max(piece.len());
+            if let [byte] = piece[..] {
+                single[usize::from(byte)] = true;
+            }
+        }
+        if single.iter().all(|&known| known) { longest } else { 0 }
+    }
+
     /// As [`Model::tokenize`] without special tokens, for a text that is asked about again and again: its tokens are kept.
     /// llama.cpp splits each text with expressions that it compiles anew, which takes longer than a heading deserves.
     ///
@@ -330,14 +362,26 @@ impl Model {
     /// Text of `tokens`; special tokens are left out. Bytes, because tokens may end inside a character.
     ///
     /// # Errors
-    /// `BADTOKENS` for an id outside the vocabulary.
+    /// `BADTOKENS` for an id outside the vocabulary, `CTXLIMIT` for a text that is longer than [`limits::DETOKENIZED_MAX`].
     pub fn detokenize(&self, tokens: &[u32]) -> Result<Vec<u8>, EngineError> {
-        self.check_tokens(tokens)?;
         let mut text = Vec::with_capacity(tokens.len() * 4);
-        for &token in tokens {
-            self.piece(token, &mut text)?;
-        }
+        self.detokenize_onto(tokens, &mut text)?;
         Ok(text)
+    }
+
+    /// As [`Model::detokenize`], behind what `text` has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn detokenize_onto(&self, tokens: &[u32], text: &mut Vec<u8>) -> Result<(), EngineError> {
+        self.check_tokens(tokens)?;
+        for &token in tokens {
+            self.piece(token, text)?;
+            if text.len() > limits::DETOKENIZED_MAX {
+                return Err(EngineError::TextTooLarge { max: limits::DETOKENIZED_MAX });
+            }
+        }
+        Ok(())
     }
 
     /// Appends the bytes of one token to `text`; a special token has none.

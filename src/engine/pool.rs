@@ -30,6 +30,7 @@ struct Shared {
     stop: Stop,
     taken: Arc<AtomicUsize>,
     panic_next: AtomicBool,
+    stall_next: AtomicBool,
 }
 
 impl<J: Job> Inbox<J> {
@@ -75,11 +76,14 @@ impl<J: Job> Inbox<J> {
         self.shared.stop.reason()
     }
 
-    /// The test hook: panics once after [`Pool::panic_next`].
+    /// The test hooks: panics once after [`Pool::panic_next`], and stands still for ever after [`Pool::stall_next`].
     #[expect(clippy::panic, reason = "the hook exists to panic")]
     pub(super) fn panic_if_asked(&self) {
         if self.shared.panic_next.load(Ordering::Relaxed) && self.shared.panic_next.swap(false, Ordering::AcqRel) {
             std::panic::panic_any("forced by INFER.DEBUG PANIC");
+        }
+        while self.shared.stall_next.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
 }
@@ -210,6 +214,11 @@ impl<J: Job> Pool<J> {
     /// The test hook: the next step of a worker panics.
     pub(super) fn panic_next(&self) {
         self.shared.panic_next.store(true, Ordering::Release);
+    }
+
+    /// The test hook: the next step of each worker does not come to its end.
+    pub(super) fn stall_next(&self) {
+        self.shared.stall_next.store(true, Ordering::Release);
     }
 }
 

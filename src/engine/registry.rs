@@ -1,14 +1,17 @@
 //! The models by name: loading, finding, unloading, and the end of everything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
+use redis_infer_sync::MainLock;
+
 use super::budget::Budget;
 use super::catalogue::{Catalogue, Listing, Load, Underway};
-use super::desk::Desk;
+use super::desk::{self, Desk, Errand};
 use super::error::EngineError;
 use super::free_memory::free_memory;
 use super::job::Done;
@@ -19,6 +22,7 @@ use super::model::{Model, Purpose};
 use super::served::{Host, Served};
 use super::stop::Stop;
 use super::threads::Manners;
+use super::trim::Trimmer;
 use super::{memory, source, threads};
 use crate::logic::kept::KvUse;
 use crate::logic::layout::Layout;
@@ -55,11 +59,13 @@ pub struct Engine {
     budget: Arc<Budget>,
     memory: Arc<Memory>,
     kept: Arc<KvStore>,
-    models: Mutex<Catalogue>,
+    /// Read and changed without a lock: the main thread would wait for a loader.
+    models: ArcSwap<Catalogue>,
     desk: Desk,
     /// Set once, when the server stops or the module is unloaded.
     stop: Arc<AtomicBool>,
-    loaders: Mutex<Vec<JoinHandle<()>>>,
+    loaders: MainLock<Vec<JoinHandle<()>>>,
+    trimmer: Trimmer,
 }
 
 impl Engine {
@@ -67,17 +73,18 @@ impl Engine {
     #[must_use]
     pub fn new(settings: EngineSettings) -> Arc<Self> {
         memory::share_freed_memory(settings.cpus);
-        let metrics = Arc::default();
+        let metrics: Arc<Metrics> = Arc::default();
         Arc::new(Self {
             budget: Budget::new(settings.cpus, &metrics),
             memory: Arc::default(),
             kept: KvStore::new(settings.kv_budget, &metrics),
-            models: Mutex::default(),
-            desk: Desk::new(settings.manners),
+            models: ArcSwap::default(),
+            desk: Desk::new(settings.manners, &metrics),
             settings,
             metrics,
             stop: Arc::new(AtomicBool::new(false)),
-            loaders: Mutex::default(),
+            loaders: MainLock::default(),
+            trimmer: Trimmer::default(),
         })
     }
 
@@ -111,7 +118,8 @@ impl Engine {
     }
 
     fn begin(self: &Arc<Self>, options: LoadOptions, max_memory: u64) -> Result<Arrival, EngineError> {
-        let (load, underway) = self.models().reserve(options, max_memory, Stop::of_model(&self.stop))?;
+        let (load, underway) = Load::new(options, max_memory, Stop::of_model(&self.stop));
+        self.change_models(|models| models.reserve(&load))?;
         Ok(Arrival { engine: Arc::clone(self), load, settled: false, _underway: underway })
     }
 
@@ -138,22 +146,24 @@ impl Engine {
         };
         let served = Served::start(model, options.clone(), layout, reservation, host);
         // What was measured has had contexts of its own.
-        memory::trim();
+        self.trimmer.trim();
         served
     }
 
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
     /// says, and its workers have ended. A load that is under way ends early.
     pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
-        if self.models().forget_failed(name) {
+        if self.change_models(|models| models.forget_failed(name)) {
             done(Ok(()));
             return;
         }
-        let cancelled = self.models().cancel(name);
+        let cancelled = self.change_models(|models| models.take_load(name));
         if let Some(load) = cancelled {
+            load.cancel();
+            let engine = Arc::clone(self);
             self.spawn_loader(move || {
                 load.wait();
-                memory::trim();
+                engine.trimmer.trim();
                 done(Ok(()));
             });
             return;
@@ -166,11 +176,13 @@ impl Engine {
                 return;
             }
         };
-        self.models().remove(&served.model.name);
-        if requests == Requests::Cancel {
-            served.cancel_all();
-        }
+        self.change_models(|models| models.remove(&served.model.name));
+        let engine = Arc::clone(self);
         self.spawn_loader(move || {
+            // Not on the main thread: it takes the lock of the queue, which the workers have too.
+            if requests == Requests::Cancel {
+                served.cancel_all();
+            }
             /// Requests are answered first; each may generate up to its limit.
             const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
             let deadline = Instant::now() + PATIENCE;
@@ -178,7 +190,7 @@ impl Engine {
             served.close();
             served.join(deadline);
             drop(served);
-            memory::trim();
+            engine.trimmer.trim();
             done(Ok(()));
         });
     }
@@ -230,7 +242,8 @@ impl Engine {
     /// `CANCELLED` when the server is stopping.
     pub fn set_kv_budget(&self, bytes: u64) -> Result<(), EngineError> {
         let kept = Arc::clone(&self.kept);
-        if kept.set_budget(bytes) { self.desk.go_on(Box::new(move || kept.shrink())) } else { Ok(()) }
+        let errand = Errand::anyway(0, 0);
+        if kept.set_budget(bytes) { self.desk.go_on(errand, Box::new(move || kept.shrink())) } else { Ok(()) }
     }
 
     /// The names of the models that answer to `*`, one for each purpose that there is a model for.
@@ -247,27 +260,40 @@ impl Engine {
         self.models().real_name(name)
     }
 
-    /// Runs the first `task` of a command off the main thread. A task that cannot run is dropped.
+    /// Runs the first `task` of a command off the main thread. A task that cannot run, or that nobody wants any more before it
+    /// is begun, is dropped.
     ///
     /// # Errors
     /// `QUEUEFULL` or `CANCELLED`; then the task has been dropped.
-    pub fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        self.metrics.count_refusal(self.desk.run(Box::new(task)))
+    pub fn run(&self, errand: Errand, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        self.metrics.count_refusal(self.desk.run(errand, Box::new(task)))
     }
 
     /// Runs a later `task` of a command, which [`Engine::run`] has begun, and which is not refused for want of room.
     ///
     /// # Errors
     /// `CANCELLED` when the server is stopping; then the task has been dropped.
-    pub fn go_on(&self, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
-        self.desk.go_on(Box::new(task))
+    pub fn go_on(&self, errand: Errand, task: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        self.desk.go_on(errand, Box::new(task))
     }
 
-    /// Ends all work and all threads; returns whether every thread had ended by `deadline`.
+    /// What the preprocess threads have to do. Never waits.
+    #[must_use]
+    pub fn preprocessing(&self) -> desk::Load {
+        self.desk.load()
+    }
+
+    /// The test hook behind `INFER.DEBUG HOLD`: no text is tokenized while `held`.
+    pub fn hold_preprocessing(&self, held: bool) {
+        self.desk.hold(held);
+    }
+
+    /// Ends all work and all threads; returns whether every thread had ended by `deadline`. Not for the main thread: it waits for
+    /// locks that workers hold, also beyond the deadline.
     pub fn stop(&self, deadline: Instant) -> bool {
         self.stop.store(true, Ordering::Release);
         self.desk.close();
-        let served = self.models().take();
+        let served = self.change_models(Catalogue::take);
         for served in &served {
             served.close();
         }
@@ -275,19 +301,37 @@ impl Engine {
         for served in &served {
             ended &= served.join(deadline);
         }
-        let loaders = std::mem::take(&mut *self.loaders.lock().unwrap_or_else(PoisonError::into_inner));
-        ended & threads::join_until(loaders, deadline)
+        let loaders = std::mem::take(&mut *self.loaders.lock());
+        ended &= threads::join_until(loaders, deadline);
+        ended & self.trimmer.stop(deadline)
     }
 
-    fn models(&self) -> MutexGuard<'_, Catalogue> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The models at this moment. Never waits.
+    fn models(&self) -> Guard<Arc<Catalogue>> {
+        self.models.load()
+    }
+
+    /// Changes the list of models. Where another thread was faster `change` is made once more, on the list as it is then; nobody
+    /// ever waits.
+    fn change_models<T>(&self, change: impl Fn(&mut Catalogue) -> T) -> T {
+        let mut now = self.models.load();
+        loop {
+            let mut changed = Catalogue::clone(&now);
+            let result = change(&mut changed);
+            let before = self.models.compare_and_swap(&*now, Arc::new(changed));
+            if Arc::ptr_eq(&before, &now) {
+                return result;
+            }
+            now = before;
+        }
     }
 
     /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
     fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
+        self.trimmer.start();
         match threads::spawn("infer-load", self.settings.manners, task) {
             Ok(thread) => {
-                let mut loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut loaders = self.loaders.lock();
                 loaders.retain(|loader| !loader.is_finished());
                 loaders.push(thread);
             }
@@ -308,8 +352,7 @@ struct Arrival {
 impl Arrival {
     fn load(mut self) -> Result<(), EngineError> {
         let begun = Instant::now();
-        let may_begin = self.engine.models().begin(&self.load);
-        let loaded = may_begin.and_then(|()| self.engine.load_now(&self.load));
+        let loaded = self.load.begin().and_then(|()| self.engine.load_now(&self.load));
         self.settle(loaded, begun)
     }
 
@@ -317,12 +360,10 @@ impl Arrival {
     /// nothing.
     fn settle(&mut self, loaded: Result<Served, EngineError>, begun: Instant) -> Result<(), EngineError> {
         self.settled = true;
-        let mut models = self.engine.models();
-        let options = &self.load.options;
+        let (engine, options) = (&self.engine, &self.load.options);
         match (loaded, self.load.stop.reason()) {
             (loaded, Some(reason)) => {
-                models.forget(&self.load);
-                drop(models);
+                engine.change_models(|models| models.forget(&self.load));
                 log::info!("loading model '{}' was stopped: {reason}", options.name);
                 if let Ok(served) = loaded {
                     served.cancel_all();
@@ -340,19 +381,32 @@ impl Arrival {
                     served.threads(),
                     served.context
                 );
-                models.admit(&options.name, Arc::new(served));
-                Ok(())
+                let served = Arc::new(served);
+                if engine.change_models(|models| models.admit(&self.load, &served)) {
+                    return Ok(());
+                }
+                // It was unloaded, or the server stopped, in this very moment.
+                self.settle_late(&served)
             }
             (Err(error), None) if options.background => {
                 log::warn!("model '{}' could not be loaded: {} {error}", options.name, error.code());
-                models.fail(&self.load, error.clone());
+                engine.change_models(|models| models.fail(&self.load, &error));
                 Err(error)
             }
             (Err(error), None) => {
-                models.forget(&self.load);
+                engine.change_models(|models| models.forget(&self.load));
                 Err(error)
             }
         }
+    }
+
+    /// Ends a model whose load was stopped when it was ready.
+    fn settle_late(&self, served: &Served) -> Result<(), EngineError> {
+        let reason = self.load.stop.reason().unwrap_or("the model was unloaded");
+        log::info!("loading model '{}' was stopped: {reason}", self.load.options.name);
+        served.cancel_all();
+        served.join(Instant::now() + Duration::from_secs(1));
+        Err(EngineError::Cancelled(reason))
     }
 }
 

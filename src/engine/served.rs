@@ -10,7 +10,7 @@ use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
-use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice};
+use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice, Ticket};
 use super::kv_store::{KvStore, ModelStore};
 use super::measure::Trial;
 use super::memory::{MemoryUse, Reservation};
@@ -24,12 +24,16 @@ use crate::logic::kv_rows::KvRows;
 use crate::logic::layout::Layout;
 use crate::logic::limits;
 use crate::logic::options::{GenerateOptions, KvType, LoadOptions, OutputForm, Pooling, Speculation};
+use crate::logic::prompt::Segment;
 
 /// Tokens of one decode call when nobody else is generating. With AUTO threads a pass takes all CPUs, and whoever comes
 /// meanwhile waits for its end.
 const PREFILL_BATCH: u32 = UBATCH;
 /// Tokens of one forward pass of an embedding or reranking model, when its own limit is larger.
 const EMBED_BATCH: u32 = 2048;
+
+/// What has this many times the tokens that there is room for is not tokenized to tell how many it has.
+const FAR: usize = 4;
 
 /// How often a model that is unloaded is asked whether it has requests.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
@@ -322,14 +326,39 @@ impl Served {
         self.read(job, checked);
     }
 
+    /// The tokens of each of `texts`, with the model's own begin and end tokens.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` for the first that is longer than the model reads at once; `CANCELLED`. The texts behind it are not looked at.
+    pub fn texts(&self, texts: &[&str], ticket: &Ticket) -> Result<Vec<Vec<u32>>, EngineError> {
+        let tokens = |(text, index): (&&str, usize)| {
+            ticket.check()?;
+            let (at_least, context) = (self.model.least_tokens(text), self.context as usize);
+            if at_least / FAR > context {
+                return Err(EngineError::TextFarTooLong { name: self.model.name.clone(), index, at_least, context });
+            }
+            let tokens = self.model.tokenize(text, Special::Add)?;
+            self.check_text(&tokens, index)?;
+            Ok(tokens)
+        };
+        texts
+            .iter()
+            .zip(1..)
+            .map(tokens)
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.metrics.count_failure(error))
+    }
+
     /// The sequences in which a reranker reads `query` with each of `texts`. Special tokens written in them stay text.
     ///
     /// # Errors
-    /// `CTXLIMIT` when one is longer than the model reads at once.
-    pub fn pairs(&self, query: &str, texts: &[&str]) -> Result<Vec<Vec<u32>>, EngineError> {
+    /// `CTXLIMIT` for the first that is longer than the model reads at once; `CANCELLED`. The texts behind it are not looked at.
+    pub fn pairs(&self, query: &str, texts: &[&str], ticket: &Ticket) -> Result<Vec<Vec<u32>>, EngineError> {
         let layout = self.model.pair_layout()?;
+        ticket.check()?;
         let query = self.model.tokenize(query, Special::None)?;
         let pair = |(index, text): (usize, &&str)| {
+            ticket.check()?;
             let text = self.model.tokenize(text, Special::None)?;
             let (tokens, context) = (layout.length(query.len(), text.len()), self.context as usize);
             if tokens > context {
@@ -366,6 +395,23 @@ impl Served {
     /// When the model was loaded for something else.
     pub fn require(&self, purpose: Purpose) -> Result<(), EngineError> {
         if self.model.purpose == purpose { Ok(()) } else { Err(self.model.wrong_kind(purpose)) }
+    }
+
+    /// Whether a prompt may fit at all, before it is tokenized.
+    ///
+    /// # Errors
+    /// `CTXLIMIT` when it is far too long, whatever its tokens are.
+    pub fn check_length(&self, prompt: &[Segment]) -> Result<(), EngineError> {
+        let tokens = |segment: &Segment| match segment {
+            Segment::Text(text) => self.model.least_tokens(text),
+            Segment::Tokens(tokens) => tokens.len(),
+            Segment::Template(_) | Segment::Common(_) => 0,
+        };
+        let (at_least, context) = (prompt.iter().map(tokens).sum(), self.context as usize);
+        if at_least / FAR > context {
+            return Err(EngineError::PromptFarTooLong { name: self.model.name.clone(), at_least, context });
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -421,6 +467,14 @@ impl Served {
         match &self.workers {
             Workers::Generate(pool) => pool.panic_next(),
             Workers::Embed(pool) => pool.panic_next(),
+        }
+    }
+
+    /// The test hook behind `INFER.DEBUG STALL`.
+    pub fn stall_next(&self) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.stall_next(),
+            Workers::Embed(pool) => pool.stall_next(),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use redis_infer_gguf::synthetic::{BertShape, LlamaShape, write_bert, write_llama};
 use tempfile::TempDir;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Listing, Load};
 use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
@@ -524,7 +524,7 @@ fn texts_embedded_together_have_the_vectors_they_have_alone() {
 fn rerank(served: &Served, query: &str, texts: &[&str]) -> Vec<f32> {
     let (done, answers) = channel();
     served.rerank(RerankJob {
-        pairs: served.pairs(query, texts).unwrap(),
+        pairs: served.pairs(query, texts, &Ticket::default()).unwrap(),
         ticket: Ticket::default(),
         permit: served.permit(100).unwrap(),
         done: Box::new(move |result| done.send(result).unwrap()),
@@ -554,7 +554,7 @@ fn a_pair_is_laid_out_with_the_special_tokens_of_the_model() {
     let [cls, sep] = [2, 3];
     let words = |text| served.model.tokenize(text, Special::None).unwrap();
     let expected = [&[cls], &*words("the cat"), &[sep], &words("[SEP] dog"), &[sep]].concat();
-    assert_eq!(served.pairs("the cat", &["[SEP] dog"]).unwrap(), [expected]);
+    assert_eq!(served.pairs("the cat", &["[SEP] dog"], &Ticket::default()).unwrap(), [expected]);
     assert!(!words("[SEP] dog").contains(&sep), "special tokens of a text stay text");
 }
 
@@ -563,8 +563,8 @@ fn a_pair_longer_than_the_model_reads_is_refused_with_its_index_and_both_numbers
     let engine = Engine::new(ENGINE);
     let served = load(&engine, LoadOptions { ctx: Some(64), ..options("rank") }).unwrap();
     let fits = "cat ".repeat(64 - 3 - 2);
-    assert_eq!(served.pairs("the dog", &[&fits]).unwrap()[0].len(), 64);
-    let error = served.pairs("the dog", &["cat", &format!("{fits} cat")]).unwrap_err();
+    assert_eq!(served.pairs("the dog", &[&fits], &Ticket::default()).unwrap()[0].len(), 64);
+    let error = served.pairs("the dog", &["cat", &format!("{fits} cat")], &Ticket::default()).unwrap_err();
     assert_eq!(error.code(), "CTXLIMIT");
     let text = error.to_string();
     assert!(text.contains("the text at index 1 have 65 tokens together") && text.contains("at most 64"), "{text}");
@@ -585,12 +585,39 @@ fn a_file_that_makes_no_single_score_is_refused_for_reranking() {
 }
 
 #[test]
+fn the_texts_behind_one_that_is_too_long_are_not_tokenized_and_none_for_a_client_that_has_left() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("embed")).unwrap();
+    let (ticket, long) = (Ticket::default(), "cat ".repeat(5000));
+    let refused = served.texts(&["a", &long, "b"], &ticket).unwrap_err();
+    assert!(matches!(refused, EngineError::TextTooLong { index: 2, .. }), "{refused}");
+    assert_eq!(served.texts(&["a", "b"], &ticket).unwrap().len(), 2);
+    ticket.cancelled.store(true, Ordering::Relaxed);
+    assert_eq!(served.texts(&[&long], &ticket).unwrap_err().code(), "CANCELLED");
+    let ranks = load(&engine, options("rank")).unwrap();
+    assert_eq!(ranks.pairs("a", &[&long], &ticket).unwrap_err().code(), "CANCELLED");
+}
+
+#[test]
+fn a_text_has_at_least_the_tokens_that_are_told_before_it_is_tokenized() {
+    let engine = Engine::new(ENGINE);
+    let served = load(&engine, options("chat")).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    for length in [0, 1, 10, 1000] {
+        let text: String = (0..length).map(|_| random.char('\0'..='\u{4ff}')).collect();
+        let tokens = served.model.tokenize(&text, Special::None).unwrap().len();
+        let least = served.model.least_tokens(&text);
+        assert!(least <= tokens && (length < 1000 || least > 20), "{least}, {tokens}");
+    }
+}
+
+#[test]
 fn vectors_and_scores_are_not_mistaken_for_each_other() {
     let engine = Engine::new(ENGINE);
     let (ranks, embeds) = (load(&engine, options("rank")).unwrap(), load(&engine, options("embed")).unwrap());
     let error = embed(&ranks, &["a"]).recv_timeout(PATIENCE).unwrap().unwrap_err().to_string();
     assert_eq!(error, "model 'rank' is for reranking; this command needs a model for embedding");
-    let error = embeds.pairs("a", &["b"]).unwrap_err().to_string();
+    let error = embeds.pairs("a", &["b"], &Ticket::default()).unwrap_err().to_string();
     assert_eq!(error, "model 'embed' is for embedding; this command needs a model for reranking");
 }
 

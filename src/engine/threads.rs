@@ -3,6 +3,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,11 @@ pub struct Manners {
 /// When the system refuses another thread.
 pub(super) fn spawn(name: &str, manners: Manners, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
+    let alive = Alive::new();
     Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
+        let _alive = alive;
         block_process_signals();
+        redis_infer_sync::this_thread_is_niced();
         set_nice(manners.nice);
         if let Some(cpus) = manners.cpus {
             set_affinity(&cpus);
@@ -42,6 +46,43 @@ pub(super) fn spawn(name: &str, manners: Manners, body: impl FnOnce() + Send + '
             log::error!("thread {label} ended by a panic");
         }
     })
+}
+
+/// As [`spawn`], for a thread that has the priority of the one that starts it.
+///
+/// # Errors
+/// As there.
+pub(super) fn spawn_ordinary(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let label = name.to_owned();
+    Builder::new().name(name.to_owned()).spawn(move || {
+        block_process_signals();
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            log::error!("thread {label} ended by a panic");
+        }
+    })
+}
+
+/// Threads of [`spawn`] that have not ended.
+pub(super) fn alive() -> usize {
+    ALIVE.load(Ordering::SeqCst)
+}
+
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a thread, from before it starts to its end.
+struct Alive;
+
+impl Alive {
+    fn new() -> Self {
+        ALIVE.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Waits until all `handles` have ended or `deadline` is over; returns whether all have.
@@ -136,7 +177,7 @@ fn set_nice(_nice: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
     use std::sync::{Arc, mpsc};
 
     #[test]

@@ -278,6 +278,29 @@ pub fn utf8<'a>(what: &'static str, bytes: &'a [u8], max: usize) -> Result<&'a s
     std::str::from_utf8(bytes).map_err(|e| ArgError::NotUtf8 { what, offset: e.valid_up_to() })
 }
 
+/// All of `given` as text; they have at most `max` bytes together, which is looked at before anything else. Each is a `what`,
+/// all are `together`.
+///
+/// # Errors
+/// As [`utf8`].
+pub fn texts<'a>(
+    what: &'static str,
+    together: &'static str,
+    given: &[&'a [u8]],
+    max: usize,
+) -> Result<Vec<&'a str>, ArgError> {
+    if bytes_of(given) > max {
+        let is_one = given.iter().any(|bytes| bytes.len() > max);
+        return Err(ArgError::TooLong { what: if is_one { what } else { together }, max });
+    }
+    given.iter().map(|bytes| utf8(what, bytes, max)).collect()
+}
+
+/// Bytes of all of these.
+pub fn bytes_of(given: &[&[u8]]) -> usize {
+    given.iter().map(|bytes| bytes.len()).fold(0, usize::saturating_add)
+}
+
 /// `text`, unless it is empty.
 ///
 /// # Errors

@@ -146,14 +146,25 @@ pub const CACHE_CANDIDATES: u32 = 8;
 pub const CACHE_HIDDEN_MAX: i64 = 1000;
 /// `SCOPE` of a cache, in bytes; stored with each of its entries.
 pub const SCOPE_MAX: usize = 1024;
+/// `SYSTEM` together with `CACHE`, in bytes: it is stored with each answer, too.
+pub const CACHED_SYSTEM_MAX: usize = 64 << 10;
 
 /// `BUDGET`, in tokens of the answering model.
 pub const BUDGET_MIN: u32 = 1;
 /// `BUDGET`, in tokens of the answering model: the largest context, see [`CTX_MAX`].
 pub const BUDGET_MAX: u32 = CTX_MAX;
 
-/// Bytes of a text argument (prompt, text to embed).
+/// Bytes of the text arguments of one command together (prompt, messages, texts to embed): one text may have all of them.
 pub const TEXT_MAX: usize = 8 << 20;
+/// Bytes that `INFER.DETOKENIZE` answers: the reply is copied on the main thread. No text that can be given has so many.
+pub const DETOKENIZED_MAX: usize = 2 * TEXT_MAX;
+/// Commands whose texts may wait for a preprocess thread; half of them while theirs is large, see [`PREPROCESS_SMALL_MAX`].
+pub const PREPROCESS_WAITING_MAX: usize = 1024;
+/// Bytes of all texts that wait for a preprocess thread or are at one, where a large one comes: eight commands of the largest size, some seconds of
+/// work. Small ones are bounded by their number.
+pub const PREPROCESS_BYTES_MAX: usize = 8 * TEXT_MAX;
+/// Bytes up to which a text is small for the preprocess threads, one of which is always left for such: some milliseconds of work.
+pub const PREPROCESS_SMALL_MAX: usize = 64 << 10;
 /// Bytes of a query to an index: far more than any embedding model reads at once, and counted in some tenths of a second,
 /// so that what is too long is told with its number of tokens.
 pub const QUERY_MAX: usize = 1 << 20;
@@ -171,7 +182,7 @@ pub const RECURSIVE_RUN_MAX: usize = 32 << 10;
 pub const TOKEN_MEMO_BYTES: usize = 1 << 20;
 /// Keys with tokens in one command.
 pub const KEYS_MAX: u32 = 1024;
-/// Tokens of the keys and the blob of one command: the largest context, see [`CTX_MAX`].
+/// Tokens of the keys and the `BLOB` of one command: the largest context, see [`CTX_MAX`].
 pub const KEY_TOKENS_MAX: usize = CTX_MAX as usize;
 /// Elements of a reply that lists tokens or numbers: rendering them is work for the main thread.
 pub const REPLY_ELEMENTS_MAX: usize = 100_000;

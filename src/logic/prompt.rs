@@ -23,6 +23,17 @@ pub enum Segment {
     Tokens(Vec<u32>),
 }
 
+impl Segment {
+    /// Bytes of its text or of its tokens.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Template(text) | Self::Text(text) | Self::Common(text) => text.len(),
+            Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
+        }
+    }
+}
+
 /// Who says a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {

@@ -1,8 +1,8 @@
 //! Values of `CONFIG SET infer.*`; `lib.rs` registers them, workers read plain copies.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use redis_infer_sync::MainLock;
 use redis_module::configuration::{ConfigurationContext, ConfigurationValue};
 use redis_module::{RedisError, RedisString};
 
@@ -40,19 +40,19 @@ pub static MODELS: Text = Text::new(|models| models_at_start(models).map(drop).m
 /// A setting that is a text.
 #[derive(Debug)]
 pub struct Text {
-    value: Mutex<String>,
+    value: MainLock<String>,
     /// Says what is wrong with a value.
     check: fn(&str) -> Result<(), String>,
 }
 
 impl Text {
     const fn new(check: fn(&str) -> Result<(), String>) -> Self {
-        Self { value: Mutex::new(String::new()), check }
+        Self { value: MainLock::new(String::new()), check }
     }
 
     /// The value now.
     pub fn get(&self) -> String {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.value.lock().clone()
     }
 }
 
@@ -64,7 +64,7 @@ impl ConfigurationValue<RedisString> for Text {
     fn set(&self, _ctx: &ConfigurationContext, value: RedisString) -> Result<(), RedisError> {
         let value = value.try_as_str()?;
         (self.check)(value).map_err(RedisError::String)?;
-        value.clone_into(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
+        value.clone_into(&mut self.value.lock());
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
 //! Server events that `redis_module` does not offer.
 
 use std::ffi::c_void;
-use std::sync::{Mutex, PoisonError};
 
+use redis_infer_sync::MainLock;
 use redis_module::{Context, raw};
 
 use super::guard::guarded;
 use super::reply::Failure;
 
-static SHUTDOWN: Mutex<Option<fn()>> = Mutex::new(None);
+static SHUTDOWN: MainLock<Option<fn()>> = MainLock::new(None);
 
 /// Calls `hook` when the server shuts down: on the main thread with the lock held, after the last save and
 /// right before `exit`, which runs C++ destructors while threads that still live use what they destroy. So
@@ -17,7 +17,7 @@ static SHUTDOWN: Mutex<Option<fn()>> = Mutex::new(None);
 /// # Errors
 /// `INTERNAL` if Redis refuses the subscription.
 pub fn on_shutdown(ctx: &Context, hook: fn()) -> Result<(), Failure> {
-    *SHUTDOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(hook);
+    *SHUTDOWN.lock() = Some(hook);
     let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_SHUTDOWN, dataver: 1 };
     let Some(subscribe) = api!(RedisModule_SubscribeToServerEvent) else {
         return Err(Failure::internal("this server has no module events"));
@@ -38,7 +38,7 @@ extern "C" fn shutting_down(
     _data: *mut c_void,
 ) {
     guarded("the shutdown event", || {
-        let hook = *SHUTDOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let hook = *SHUTDOWN.lock();
         if let Some(hook) = hook {
             hook();
         }

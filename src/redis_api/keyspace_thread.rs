@@ -16,14 +16,17 @@
 //! code is still there, because the module is linked so that it is never unmapped. Rejected: `TryLock` in a
 //! loop, because a busy server gives the lock away for a few microseconds per loop turn, which polling misses.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use redis_infer_sync::{Mailbox, MainLock, begins_work};
 use redis_module::{Context, RedisString, raw};
 
 use super::call_apart::Coming;
@@ -60,18 +63,23 @@ const STOP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long [`stop`] waits for the thread to end.
 const STOP_DEADLINE: Duration = Duration::from_millis(100);
 
-static STATE: RwLock<State> = RwLock::new(State::Stopped);
+/// The running thread, for those who have work for it; niced ones among them, so it is no lock.
+static RUNNING: ArcSwapOption<Running> = ArcSwapOption::const_empty();
 
-enum State {
-    Running(Running),
-    Stopped,
-}
+/// What the main thread starts and ends.
+static STARTED: MainLock<Option<Started>> = MainLock::new(None);
 
 struct Running {
-    sender: Sender<Job>,
-    /// A second end of the queue, to empty it when the thread is left behind.
-    receiver: Receiver<Job>,
-    stop: Arc<AtomicBool>,
+    posted: Mailbox<Job>,
+    /// What was posted, in its order. Of this thread, and of the main thread when it is left behind.
+    queue: MainLock<VecDeque<Job>>,
+    /// Pieces of work that are not begun.
+    waiting: AtomicI64,
+    stop: AtomicBool,
+    thread: Thread,
+}
+
+struct Started {
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
     handle: JoinHandle<Detached>,
@@ -106,26 +114,33 @@ unsafe impl Send for Detached {}
 /// # Errors
 /// `INTERNAL` if the system gives no thread, or the server no context.
 pub fn start(ctx: &Context) -> Result<(), Failure> {
-    // A worker may hold the lock for reading, and could be preempted there: the main thread waits for it once only.
-    if matches!(*STATE.read().unwrap_or_else(PoisonError::into_inner), State::Running(_)) {
+    if RUNNING.load().is_some() {
         return Ok(());
     }
-    let mut state = STATE.write().unwrap_or_else(PoisonError::into_inner);
     let context = Detached::new(ctx)?;
-    let (sender, receiver) = unbounded();
     let (running_signal, ended) = bounded(0);
-    let stop = Arc::new(AtomicBool::new(false));
-    let queue = receiver.clone();
-    let stop_seen = Arc::clone(&stop);
+    let (give, given) = bounded::<Arc<Running>>(1);
     let handle = thread::Builder::new()
         .name(NAME.to_owned())
         .spawn(move || {
-            serve(&context, &queue, &stop_seen);
+            if let Ok(running) = given.recv() {
+                serve(&context, &running);
+            }
             drop::<Sender<()>>(running_signal);
             context
         })
         .map_err(|error| Failure::internal(format!("cannot start the thread {NAME}: {error}")))?;
-    *state = State::Running(Running { sender, receiver, stop, ended, handle });
+    let running = Arc::new(Running {
+        posted: Mailbox::new(),
+        queue: MainLock::default(),
+        waiting: AtomicI64::new(0),
+        stop: AtomicBool::new(false),
+        thread: handle.thread().clone(),
+    });
+    // It waits for this, and there is room for one.
+    let _ = give.send(Arc::clone(&running));
+    *STARTED.lock() = Some(Started { ended, handle });
+    RUNNING.store(Some(running));
     Ok(())
 }
 
@@ -156,16 +171,19 @@ pub fn run_around<T: FnOnce(Result<&Keyspace<'_>, Failure>, Result<Reply, Failur
 }
 
 fn submit(job: Job) {
-    let sender = match &*STATE.read().unwrap_or_else(PoisonError::into_inner) {
-        State::Running(running) => running.sender.clone(),
-        State::Stopped => return,
-    };
-    if i64::try_from(sender.len()).unwrap_or(i64::MAX) >= WAITING_LIMIT {
+    begins_work("work for the keyspace is queued");
+    let Some(running) = RUNNING.load_full() else { return };
+    if running.waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_LIMIT {
+        running.waiting.fetch_sub(1, Ordering::AcqRel);
         let text = "too many requests wait for the keyspace; try again later";
         return refuse(job, Failure::new("QUEUEFULL", text));
     }
-    // Fails only if the thread ended meanwhile; then the job is dropped, like all others after `stop`.
-    let _stopped = sender.send(job);
+    running.posted.post(job);
+    if running.stop.load(Ordering::SeqCst) {
+        // The thread may have ended meanwhile; then the job is dropped, like all others after `stop`.
+        drop(running.posted.take());
+    }
+    running.thread.unpark();
 }
 
 /// Runs `step` again and again until it says that it is done or fails, a millisecond at a time: the lock is given back in
@@ -203,11 +221,11 @@ fn refuse(job: Job, failure: Failure) {
 /// Ends the thread and drops the work that waits for it. Call it on the main thread with the lock held; takes at
 /// most about 100 ms. [`start`] starts it again.
 pub fn stop() {
-    let state = std::mem::replace(&mut *STATE.write().unwrap_or_else(PoisonError::into_inner), State::Stopped);
-    let State::Running(running) = state else { return };
-    let Running { sender, receiver, stop, ended, handle } = running;
-    stop.store(true, Ordering::SeqCst);
-    drop(sender);
+    let Some(running) = RUNNING.swap(None) else { return };
+    running.stop.store(true, Ordering::SeqCst);
+    running.thread.unpark();
+    let started = STARTED.lock().take();
+    let Some(Started { ended, handle }) = started else { return };
     let has_ended = matches!(ended.recv_timeout(STOP_DEADLINE), Err(RecvTimeoutError::Disconnected));
     if has_ended {
         if let Ok(context) = handle.join() {
@@ -216,18 +234,31 @@ pub fn stop() {
     } else {
         ::log::info!("the thread {NAME} waits for the server's lock and is left behind");
     }
-    while receiver.try_recv().is_ok() {}
+    let queued = std::mem::take(&mut *running.queue.lock());
+    drop((queued, running.posted.take()));
 }
 
-fn serve(context: &Detached, queue: &Receiver<Job>, stop: &AtomicBool) {
+fn serve(context: &Detached, running: &Running) {
     leave_signals_to_the_main_thread();
     take_the_main_threads_nice();
-    while let Ok(job) = queue.recv() {
-        if stop.load(Ordering::SeqCst) {
-            // Dropped here and not run; so is the rest of the queue, by `stop`.
-            break;
+    // What is left in the queue is dropped by `stop`.
+    while !running.stop.load(Ordering::SeqCst) {
+        match running.next() {
+            Some(job) => context.run(job, &running.stop),
+            None => thread::park(),
         }
-        context.run(job, stop);
+    }
+}
+
+impl Running {
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue.lock();
+        if queue.is_empty() {
+            queue.extend(self.posted.take());
+        }
+        let job = queue.pop_front()?;
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        Some(job)
     }
 }
 

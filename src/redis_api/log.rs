@@ -7,6 +7,9 @@ use std::ffi::{CStr, CString};
 use std::ptr;
 
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
+use redis_infer_sync::{begins_work, on_violation};
+
+use super::delivery;
 
 /// Longest message in bytes. Redis cuts a line at 1024 bytes including its own prefix.
 const LINE_LIMIT: usize = 1000;
@@ -31,21 +34,28 @@ impl Log for RedisLog {
 
 /// Makes the Redis log the target of `log::info!` and friends, up to `level`. May be called again.
 pub fn install(level: LevelFilter) {
+    on_violation(|what| ::log::error!("{what}: this is a bug, all clients may have waited"));
     // The second call, after MODULE UNLOAD and a new load, finds the same logger already there.
     let _already_set = ::log::set_logger(&REDIS_LOG);
     ::log::set_max_level(level);
 }
 
-/// Writes one line to the Redis log, whatever the installed level. Any thread, with or without the lock.
+/// Writes one line to the Redis log, whatever the installed level. Any thread, with or without the lock; for a niced one
+/// another thread writes it, unless it is an error, which may be the last thing that is heard of it.
 ///
 /// Control characters become spaces, and the text is cut at 1000 bytes.
 pub fn line(level: Level, text: &str) {
-    let Some(redis_log) = api!(RedisModule_Log) else {
-        return;
-    };
+    begins_work("a line is logged");
     // Without a context Redis puts <module> before the line, which does not say which one.
     let text = one_line(cut(&format!("infer: {text}"), LINE_LIMIT));
-    let Ok(text) = CString::new(text) else {
+    if level == Level::Error {
+        return write(level, text);
+    }
+    delivery::make(move || write(level, text));
+}
+
+fn write(level: Level, text: String) {
+    let (Some(redis_log), Ok(text)) = (api!(RedisModule_Log), CString::new(text)) else {
         return;
     };
     // SAFETY: both strings are NUL-terminated and live across the call, the format takes one string, and a

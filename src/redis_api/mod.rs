@@ -26,6 +26,7 @@ pub mod call_apart;
 pub mod caller;
 pub mod command_info;
 pub mod config;
+pub mod delivery;
 pub mod entry;
 pub mod events;
 pub mod guard;

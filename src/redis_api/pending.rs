@@ -29,6 +29,8 @@
 //!   pointer that is already there, so a callback that reads the pointer meanwhile sees the right one.
 //! * *Slot.* Written by the finisher before `UnblockClient`, read in `on_reply` after Redis took the handle from
 //!   its queue; Redis' queue mutex orders the two. The `Mutex` around it only satisfies the compiler.
+//! * *Priority.* Redis' queue mutex is one that the main thread takes, so niced threads have the call made by `infer-reply`
+//!   (`delivery`).
 //! * *A handler that blocks and then fails or panics.* Its `PendingReply` is dropped before `entry::dispatch`
 //!   looks at the failure, so the client is already being answered, and a second reply would shift all later
 //!   ones. [`HandlerScope`] tells `dispatch` that the client is blocked, and lets it put the failure into the
@@ -60,6 +62,7 @@ use redis_module::{Context, raw};
 use super::blocking::refuse_blocking;
 use super::call::call;
 use super::caller;
+use super::delivery;
 use super::guard::guarded;
 use super::lock_times::REPLIES;
 use super::reply::{Answer, Failure, send};
@@ -170,6 +173,7 @@ impl PendingReply {
         if !HandlerScope::may_block() {
             return Err(Failure::internal("a client was to be blocked twice or outside its command"));
         }
+        delivery::start();
         let timeout = options.timeout.map(|timeout| timeout.clamp(Duration::from_millis(1), LONGEST_TIMEOUT));
         let cancel = Arc::new(AtomicBool::new(false));
         let job = Arc::new(Job {
@@ -204,6 +208,11 @@ impl PendingReply {
         Arc::clone(&self.cancel)
     }
 
+    /// Redis' id of the client; 0 once it is answered.
+    pub fn client_id(&self) -> u64 {
+        self.job.as_ref().map_or(0, |job| job.client)
+    }
+
     /// Drops `value` right before the client is answered: whoever still finds it knows that the client waits.
     pub fn keep(&mut self, value: impl Send + 'static) {
         self.kept = Some(Box::new(value));
@@ -225,13 +234,30 @@ impl PendingReply {
         let Some(job) = self.job.take() else { return };
         drop(self.kept.take());
         job.put(slot);
+        let unblock = Unblock { client: self.client, job };
+        delivery::make(move || unblock.call());
+    }
+}
+
+/// The call that gives the handle of a blocked client back, made by a thread that is not niced: it takes a lock of the server.
+struct Unblock {
+    client: NonNull<raw::RedisModuleBlockedClient>,
+    job: Arc<Job>,
+}
+
+// SAFETY: UnblockClient may be called from any thread, and `job` is `Send` itself.
+unsafe impl Send for Unblock {}
+
+impl Unblock {
+    fn call(self) {
+        let Self { client, job } = self;
         // The handle's own count, made in `block`, keeps the job alive, so this address stays valid.
         let privdata = Arc::as_ptr(&job).cast_mut().cast::<c_void>();
         drop(job);
         if let Some(unblock) = api!(RedisModule_UnblockClient) {
-            // SAFETY: the handle is still ours (`job` was there) and is not used again. UnblockClient overwrites
-            // the private data, so it gets the pointer that is already there.
-            unsafe { unblock(self.client.as_ptr(), privdata) };
+            // SAFETY: the handle is still ours, and is not used again. UnblockClient overwrites the private data, so it gets the
+            // pointer that is already there.
+            unsafe { unblock(client.as_ptr(), privdata) };
         }
     }
 }

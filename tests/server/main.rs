@@ -49,6 +49,7 @@ mod memory;
 mod minilm;
 mod paths;
 mod persistence;
+mod preprocess;
 mod program;
 mod races;
 mod rag;

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use redis::Value;
 
-use crate::harness::{CHAT, Client, EMBED, NOT_NICED, SLOW, Server, cmd, eventually, module, once_in_three};
+use crate::harness::{
+    CHAT, Client, EMBED, NOT_NICED, SLOW, Server, array, cmd, eventually, field, module, once_in_three, text,
+};
 
 /// A client whose request runs and would go on for minutes.
 fn generating(server: &Server) -> (Client, i64) {
@@ -42,6 +44,47 @@ fn shutdown_with_running_and_waiting_requests_takes_less_than_two_seconds() {
         }
         at_once
     });
+}
+
+/// What the module logs, where tests allow it, when the destructors of the process are run.
+const DESTRUCTORS: &str = "the destructors of the process are run";
+
+#[test]
+fn a_server_that_ends_while_a_thread_is_at_work_runs_no_destructors_that_it_could_meet() {
+    let mut server = Server::with(&[CHAT, EMBED]);
+    let mut control = server.client();
+    let requests = [
+        cmd!["INFER.GENERATE", "chat", 0, "TEXT", "go on", "MAXTOKENS", 4],
+        cmd!["INFER.EMBED", "embed", 1, "the cat"],
+    ];
+    for model in ["chat", "embed"] {
+        control.ok(&cmd!["INFER.DEBUG", "STALL", model]);
+    }
+    let mut clients = [server.client(), server.client()];
+    clients.iter_mut().zip(&requests).for_each(|(client, request)| client.send(request));
+    eventually("the workers have taken both", || {
+        let listed = control.ok(&cmd!["INFER.PS"]);
+        let states = array(&listed).iter().map(|request| text(field(request, "state")));
+        states.filter(|state| *state == "prefilling").count() == 2
+    });
+    control.ok(&cmd!["SET", "k", "v"]);
+    control.send(&cmd!["SHUTDOWN", "SAVE"]);
+    assert!(server.wait_for_exit(), "redis-server ended with an error");
+    let log = server.log();
+    assert!(log.contains("some threads were still busy"), "{log}");
+    assert!(log.contains("DB saved on disk") && log.contains("is now ready to exit"), "{log}");
+    for bad in ["BUG REPORT", "crashed", DESTRUCTORS] {
+        assert!(!log.contains(bad), "{log}");
+    }
+}
+
+#[test]
+fn a_server_whose_threads_have_ended_ends_as_every_process_does() {
+    let mut server = Server::with(&[CHAT]);
+    server.client().ok(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", "MAXTOKENS", 1]);
+    server.client().send(&cmd!["SHUTDOWN", "NOSAVE"]);
+    assert!(server.wait_for_exit(), "redis-server ended with an error");
+    assert!(server.log().contains(DESTRUCTORS), "{}", server.log());
 }
 
 #[test]

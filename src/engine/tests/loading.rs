@@ -45,9 +45,10 @@ fn a_forced_unload_cancels_what_waits_and_runs() {
 #[test]
 fn llama_cpp_ends_a_load_that_was_cancelled() {
     let mut catalogue = Catalogue::default();
-    let (load, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
+    let (load, _underway) = Load::new(options("chat"), 0, Stop::default());
+    catalogue.reserve(&load).unwrap();
     let file = source::check(&load.options, None).unwrap();
-    catalogue.cancel("chat").unwrap();
+    catalogue.take_load("chat").unwrap().cancel();
     let error = Model::load(file, &load).unwrap_err();
     assert_eq!(error, EngineError::Cancelled("the model was unloaded"));
     assert_eq!(load.percent(), 0);
@@ -56,12 +57,18 @@ fn llama_cpp_ends_a_load_that_was_cancelled() {
 #[test]
 fn a_cancelled_load_does_not_take_the_name_from_the_one_after_it() {
     let mut catalogue = Catalogue::default();
-    let (first, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
-    catalogue.cancel("chat").unwrap().wait();
-    let (_second, _underway) = catalogue.reserve(options("chat"), 0, Stop::default()).unwrap();
+    let [(first, _first), (second, _second)] = [0, 1].map(|_| Load::new(options("chat"), 0, Stop::default()));
+    catalogue.reserve(&first).unwrap();
+    let taken = catalogue.take_load("chat").unwrap();
+    taken.cancel();
+    taken.wait();
+    catalogue.reserve(&second).unwrap();
     catalogue.forget(&first);
-    assert_eq!(catalogue.list().len(), 1);
-    assert_eq!(catalogue.begin(&first).unwrap_err().code(), "CANCELLED");
+    catalogue.fail(&first, &EngineError::EmptyPrompt);
+    let listed = catalogue.list();
+    assert!(matches!(&listed[..], [(_, Listing::Loading(load))] if Arc::ptr_eq(load, &second)), "{listed:?}");
+    assert_eq!(first.begin().unwrap_err().code(), "CANCELLED");
+    assert!(second.begin().is_ok());
 }
 
 #[test]

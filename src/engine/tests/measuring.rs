@@ -21,7 +21,7 @@ struct Loading {
 impl Loading {
     fn new(model: &str) -> Self {
         let options = LoadOptions { kind: ModelKind::Generate, ..options(model) };
-        let (load, _underway) = Catalogue::default().reserve(options.clone(), 0, Stop::default()).unwrap();
+        let (load, _underway) = Load::new(options.clone(), 0, Stop::default());
         let model = Model::load(source::check(&options, None).unwrap(), &load).unwrap();
         let metrics = Arc::default();
         let budget = Budget::new(2, &metrics);

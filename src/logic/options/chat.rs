@@ -1,7 +1,7 @@
 //! `INFER.CHAT`.
 
 use super::GenerateOptions;
-use crate::logic::args::{ArgError, Args};
+use crate::logic::args::{ArgError, Args, non_empty, utf8};
 use crate::logic::limits;
 use crate::logic::prompt::Role;
 
@@ -27,10 +27,14 @@ impl<'a> Chat<'a> {
         let mut args = Args::new("INFER.CHAT", args);
         let (model, keys) = (args.model("model name")?, args.keys()?);
         let mut parsed = Self { model, keys, messages: Vec::new(), options: GenerateOptions::default() };
+        let mut room = limits::TEXT_MAX;
         loop {
             if args.repeated("MESSAGE") {
+                if parsed.messages.len() == limits::MESSAGES_MAX {
+                    return Err(ArgError::TooManyMessages { max: limits::MESSAGES_MAX });
+                }
                 let role = args.word("role of a MESSAGE", &Role::ALL, Role::name)?;
-                parsed.messages.push((role, args.non_empty_text("content of a MESSAGE")?));
+                parsed.messages.push((role, content(&mut args, &mut room)?));
             } else if let Some(option) = args.option()? {
                 if !parsed.options.accept(&option, &mut args)? {
                     return Err(option.unknown());
@@ -44,18 +48,23 @@ impl<'a> Chat<'a> {
     }
 }
 
+/// What a message says, for which there are `room` bytes: all messages together are as long as one text may be.
+fn content<'a>(args: &mut Args<'a>, room: &mut usize) -> Result<&'a str, ArgError> {
+    const WHAT: &str = "content of a MESSAGE";
+    let bytes = args.required(WHAT)?;
+    let too_long = ArgError::TooLong { what: "the conversation", max: limits::TEXT_MAX };
+    if bytes.len() <= limits::TEXT_MAX {
+        *room = room.checked_sub(bytes.len()).ok_or(too_long)?;
+    }
+    non_empty(WHAT, utf8(WHAT, bytes, limits::TEXT_MAX)?)
+}
+
 fn check(messages: &[(Role, &str)]) -> Result<(), ArgError> {
     let Some((last, _)) = messages.last() else {
         return Err(ArgError::Required { what: "a conversation (MESSAGE role content)" });
     };
     if *last != Role::User {
         return Err(ArgError::LastNotFromUser);
-    }
-    if messages.len() > limits::MESSAGES_MAX {
-        return Err(ArgError::TooManyMessages { max: limits::MESSAGES_MAX });
-    }
-    if messages.iter().map(|(_, content)| content.len()).sum::<usize>() > limits::TEXT_MAX {
-        return Err(ArgError::TooLong { what: "the conversation", max: limits::TEXT_MAX });
     }
     Ok(())
 }
@@ -110,6 +119,12 @@ mod tests {
         };
         assert_eq!(parse(1024, "x"), Ok(()));
         assert_eq!(parse(1025, "x"), Err(ArgError::TooManyMessages { max: 1024 }));
+        // What is behind the first one too many is not looked at.
+        assert_eq!(parse(1025, ""), Err(ArgError::Empty { what: "content of a MESSAGE" }));
+        let mut words: Vec<&[u8]> = vec![b"m", b"0"];
+        (0..1025).for_each(|_| words.extend([&b"MESSAGE"[..], b"user", b"x"]));
+        words.extend([&b"MESSAGE"[..], b"nobody", b"\xff"]);
+        assert_eq!(Chat::parse(&words), Err(ArgError::TooManyMessages { max: 1024 }));
         let half = "x".repeat(4 << 20);
         assert_eq!(parse(2, &half), Ok(()));
         assert_eq!(parse(3, &half), Err(ArgError::TooLong { what: "the conversation", max: 8 << 20 }));

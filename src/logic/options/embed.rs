@@ -1,6 +1,6 @@
 //! `INFER.EMBED`.
 
-use crate::logic::args::{ArgError, Args, utf8};
+use crate::logic::args::{ArgError, Args, bytes_of, texts};
 use crate::logic::limits;
 
 /// How vectors are answered.
@@ -51,7 +51,7 @@ impl<'a> Embed<'a> {
         let mut args = Args::new("INFER.EMBED", args);
         let model = args.model("model name")?;
         let given = args.counted("count", limits::EMBED_COUNT_MIN, limits::EMBED_COUNT_MAX)?;
-        let texts = given.iter().map(|bytes| utf8("text", bytes, limits::TEXT_MAX)).collect::<Result<_, _>>()?;
+        let texts = texts("text", "all texts together", given, limits::TEXT_MAX)?;
         let mut parsed = Self { model, texts, format: EmbedFormat::Fp32, dim: None, normalize: true, prefix: None };
         while let Some(option) = args.option()? {
             match option.as_str() {
@@ -66,6 +66,9 @@ impl<'a> Embed<'a> {
         if longest > limits::TEXT_MAX {
             return Err(ArgError::TooLong { what: "PREFIX times count", max: limits::TEXT_MAX });
         }
+        if bytes_of(given).saturating_add(longest) > limits::TEXT_MAX {
+            return Err(ArgError::TooLong { what: "all texts with their PREFIX", max: limits::TEXT_MAX });
+        }
         Ok(parsed)
     }
 }
@@ -74,6 +77,22 @@ impl<'a> Embed<'a> {
 mod tests {
     use super::super::tests::with_words;
     use super::*;
+
+    #[test]
+    fn all_texts_together_are_as_long_as_one_may_be() {
+        let half = "x".repeat(4 << 20);
+        let parse = |more: &[&[u8]]| {
+            let texts: [&[u8]; 4] = [b"m", b"2", half.as_bytes(), half.as_bytes()];
+            Embed::parse(&[&texts, more].concat()).map(drop)
+        };
+        assert_eq!(parse(&[]), Ok(()));
+        assert_eq!(
+            parse(&[b"PREFIX", b"p"]).unwrap_err().to_string(),
+            "all texts with their PREFIX is longer than 8388608 bytes"
+        );
+        let many: Vec<&[u8]> = [&b"m"[..], b"3"].into_iter().chain([half.as_bytes(); 3]).collect();
+        assert_eq!(Embed::parse(&many).unwrap_err().to_string(), "all texts together is longer than 8388608 bytes");
+    }
 
     fn failure(line: &str) -> String {
         with_words(line, |args| Embed::parse(args).map(drop)).unwrap_err().to_string()

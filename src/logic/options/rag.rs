@@ -108,6 +108,9 @@ impl<'a> Rag<'a> {
 
     /// Refuses what is not known of an answer that was given before.
     fn check_caching(&self) -> Result<(), ArgError> {
+        if self.system.is_some_and(|system| system.len() > limits::CACHED_SYSTEM_MAX) {
+            return Err(ArgError::TooLong { what: "SYSTEM together with CACHE", max: limits::CACHED_SYSTEM_MAX });
+        }
         let unknown = [
             ("WITHPROMPT", self.with_prompt),
             ("WITHTOKENS", self.options.with_tokens),

@@ -1,6 +1,6 @@
 //! `INFER.RERANK`.
 
-use crate::logic::args::{ArgError, Args, utf8};
+use crate::logic::args::{ArgError, Args, bytes_of, texts};
 use crate::logic::limits;
 
 /// `INFER.RERANK model query count text [text ...] [TOP n]`.
@@ -26,7 +26,10 @@ impl<'a> Rerank<'a> {
         let model = args.model("model name")?;
         let query = args.non_empty_text("query")?;
         let given = args.counted("count", limits::RERANK_COUNT_MIN, limits::RERANK_COUNT_MAX)?;
-        let texts = given.iter().map(|bytes| utf8("text", bytes, limits::TEXT_MAX)).collect::<Result<_, _>>()?;
+        if bytes_of(given).saturating_add(query.len()) > limits::TEXT_MAX && bytes_of(given) <= limits::TEXT_MAX {
+            return Err(ArgError::TooLong { what: "query and all texts together", max: limits::TEXT_MAX });
+        }
+        let texts = texts("text", "all texts together", given, limits::TEXT_MAX)?;
         let mut parsed = Self { model, query, texts, top: None };
         while let Some(option) = args.option()? {
             match option.as_str() {
@@ -73,6 +76,9 @@ mod tests {
             let error = with_words(line, |args| Rerank::parse(args).map(drop)).unwrap_err();
             assert_eq!(error.to_string(), text);
         }
+        let half = "x".repeat(4 << 20);
+        let error = Rerank::parse(&[b"m", b"q", b"2", half.as_bytes(), half.as_bytes()]).unwrap_err();
+        assert_eq!(error.to_string(), "query and all texts together is longer than 8388608 bytes");
         let error = Rerank::parse(&[b"m", b"q", b"1", b"\xff"]).unwrap_err();
         assert_eq!(error, ArgError::NotUtf8 { what: "text", offset: 0 });
     }

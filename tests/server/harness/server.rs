@@ -220,7 +220,12 @@ impl Drop for Server {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if !std::thread::panicking() {
+            // See `redis_infer_sync::MainLock`.
+            let log = self.log();
+            let broken = log.lines().find(|line| line.contains("a lock of the main thread"));
+            assert_eq!(broken, None, "all clients may have waited");
+        } else {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let end = lines.len().saturating_sub(LOG_LINES);
