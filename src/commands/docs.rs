@@ -46,10 +46,7 @@ const SELECTION: &[Argument] = &[
         .after(c"EF")
         .between(limits::EF_MIN as i64, limits::EF_MAX as i64)
         .optional(),
-    Argument::double(c"min-score")
-        .after(c"MINSCORE")
-        .within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64)
-        .optional(),
+    Argument::double(c"min-score").after(c"MINSCORE").within(limits::MINSCORE_MIN, limits::MINSCORE_MAX).optional(),
     Argument::text(c"reranking-model").after(c"RERANK").optional(),
 ];
 
@@ -473,7 +470,7 @@ pub const COMMANDS: &[Command] = &[
                     .after(c"BUDGET")
                     .optional(),
                 Argument::text(c"system").after(c"SYSTEM").bytes(limits::TEXT_MAX).optional(),
-                Argument::double(c"threshold").after(c"CACHE").within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64).optional(),
+                Argument::double(c"threshold").after(c"CACHE").within(limits::MINSCORE_MIN, limits::MINSCORE_MAX).optional(),
                 Argument::integer(c"seconds").after(c"CACHETTL").between(limits::EXPIRE_SECONDS_MIN as i64, limits::EXPIRE_SECONDS_MAX as i64).optional(),
                 SCOPE,
                 Argument::word(c"with-sources", c"WITHSOURCES").optional(),
@@ -494,7 +491,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: &[&[
             CACHE,
             Argument::text(c"prompt").bytes(limits::QUERY_MAX),
-            Argument::double(c"threshold").after(c"THRESHOLD").within(limits::MINSCORE_MIN as f64, limits::MINSCORE_MAX as f64).optional(),
+            Argument::double(c"threshold").after(c"THRESHOLD").within(limits::MINSCORE_MIN, limits::MINSCORE_MAX).optional(),
             SCOPE,
             Argument::word(c"with-stats", c"WITHSTATS").optional(),
         ]],
