@@ -355,7 +355,9 @@ mod tests {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let begun = Arc::clone(&begun);
-                    work.when_there_is_room(move || drop(begun.fetch_add(1, Ordering::Relaxed)));
+                    work.when_there_is_room(move || {
+                        begun.fetch_add(1, Ordering::Relaxed);
+                    });
                 });
                 scope.spawn(|| reindexing.end(None));
             });

@@ -328,7 +328,7 @@ impl Engine {
 
     /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
     fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
-        self.trimmer.start();
+        self.trimmer.start(self.settings.manners.cpus);
         match threads::spawn("infer-load", self.settings.manners, task) {
             Ok(thread) => {
                 let mut loaders = self.loaders.lock();

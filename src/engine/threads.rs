@@ -52,10 +52,17 @@ pub(super) fn spawn(name: &str, manners: Manners, body: impl FnOnce() + Send + '
 ///
 /// # Errors
 /// As there.
-pub(super) fn spawn_ordinary(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn_ordinary(
+    name: &str,
+    cpus: Option<CpuList>,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
     Builder::new().name(name.to_owned()).spawn(move || {
         block_process_signals();
+        if let Some(cpus) = cpus {
+            set_affinity(&cpus);
+        }
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             log::error!("thread {label} ended by a panic");
         }

@@ -12,6 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use redis_infer_sync::{Mailbox, MainLock};
 
 use super::{memory, threads};
+use crate::logic::cpu_list::CpuList;
 
 /// The thread, which sleeps most of the time.
 #[derive(Debug, Default)]
@@ -30,12 +31,12 @@ struct Shared {
 
 impl Trimmer {
     /// Starts the thread, on a thread whose priority it is to have.
-    pub(super) fn start(&self) {
+    pub(super) fn start(&self, cpus: Option<CpuList>) {
         if self.thread.get().is_some() {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        match threads::spawn_ordinary("infer-trim", move || shared.serve()) {
+        match threads::spawn_ordinary("infer-trim", cpus, move || shared.serve()) {
             Ok(handle) => {
                 let _ = self.thread.set(handle.thread().clone());
                 *self.handle.lock() = Some(handle);
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn whoever_asks_waits_until_it_is_done_and_for_nobody_when_it_has_ended() {
         let trimmer = Trimmer::default();
-        trimmer.start();
+        trimmer.start(None);
         std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| trimmer.trim()))));
         assert!(trimmer.stop(Instant::now() + Duration::from_secs(60)));
         trimmer.trim();

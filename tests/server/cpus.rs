@@ -38,8 +38,10 @@ fn engine_threads_keep_to_the_listed_cpus_and_redis_own_do_not() {
     client.ok(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", "MAXTOKENS", 2]);
     let facts = client.ok(&cmd!["INFER.MODEL", "chat"]);
     assert_eq!(int(field(&facts, "workers")) * int(field(&facts, "threads")), 1);
-    // The thread that works on keys for a moment belongs to Redis' side.
-    let is_engine = |thread: &(String, String, i32)| thread.0.starts_with("infer-") && thread.0 != "infer-keys";
+    // The threads that work on keys and hand over answers belong to Redis' side.
+    let is_engine = |thread: &(String, String, i32)| {
+        thread.0.starts_with("infer-") && !["infer-keys", "infer-reply"].contains(&thread.0.as_str())
+    };
     // A thread gives itself its name before it keeps to CPUs.
     eventually("all threads of the engine keep to the CPU", || {
         let engine: Vec<_> = threads(&server).into_iter().filter(is_engine).collect();

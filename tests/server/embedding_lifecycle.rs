@@ -109,7 +109,8 @@ impl<'a> Scene<'a> {
         let ahead = ahead.map(|command| {
             let mut client = server.client();
             client.send(&command);
-            let runs = |listed: &[Value]| listed.iter().any(|request| text(field(request, "state")) != "queued");
+            let is_at_work = |request: &Value| ["prefilling", "decoding"].contains(&text(field(request, "state")));
+            let runs = |listed: &[Value]| listed.iter().any(is_at_work);
             eventually("one is ahead", || runs(&requests(&mut control)));
             client
         });
