@@ -7,8 +7,9 @@ use crate::logic::args::Args;
 use crate::redis_api::entry::Outcome;
 use crate::redis_api::reply::{Failure, Value};
 
-/* INFER.DEBUG PANIC model */
-/// Makes the next step of one of the model's workers panic.
+/* INFER.DEBUG PANIC model | INFER.DEBUG ASSERT model [TWICE] */
+/// Makes the next step of one of the model's workers panic, or fail by an assertion of ggml; TWICE has it fail in the context that
+/// the worker makes then as well.
 pub fn debug(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     if !debug_commands_enabled() {
         return Err(Failure::err(
@@ -16,11 +17,23 @@ pub fn debug(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         ));
     }
     let mut args = Args::new("INFER.DEBUG", args);
-    if !args.required("subcommand")?.eq_ignore_ascii_case(b"PANIC") {
-        return Err(Failure::err("the only subcommand of INFER.DEBUG is PANIC"));
+    let subcommand = args.required("subcommand")?.to_ascii_uppercase();
+    let served = engine()?.find(args.model("model")?)?;
+    match &subcommand[..] {
+        b"PANIC" => {
+            args.end()?;
+            served.panic_next();
+        }
+        b"ASSERT" => {
+            let twice = match args.option()? {
+                None => false,
+                Some(option) if option.as_str() == "TWICE" => true,
+                Some(option) => return Err(option.unknown().into()),
+            };
+            args.end()?;
+            served.fail_next(if twice { 2 } else { 1 });
+        }
+        _ => return Err(Failure::err("the subcommands of INFER.DEBUG are PANIC and ASSERT")),
     }
-    let name = args.model("model")?;
-    args.end()?;
-    engine()?.find(name)?.panic_next();
     Ok(Outcome::Reply(Value::OK))
 }

@@ -37,7 +37,10 @@ pub fn model(_ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
 fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static str, Value)> {
     let (kind, state, options) = match listing {
         Listing::Loading(load) => (load.options.kind.name(), "loading", &load.options),
-        Listing::Ready(served) => (served.model.purpose.name(), "ready", &served.options),
+        Listing::Ready(served) => {
+            let state = if served.failure().is_some() { "failed" } else { "ready" };
+            (served.model.purpose.name(), state, &served.options)
+        }
         Listing::Failed(failed) => (failed.options.kind.name(), "failed", &failed.options),
     };
     let mut fields = vec![
@@ -55,16 +58,19 @@ fn summary(name: &str, listing: &Listing, defaults: &[String]) -> Vec<(&'static 
             fields.push(("progress", Value::from(load.percent())));
             fields.push(("loading_seconds", Value::Double(load.since.elapsed().as_secs_f64())));
         }
-        Listing::Failed(failed) => {
-            fields.push(("error", Value::from(format!("{} {}", failed.error.code(), failed.error))));
-        }
+        Listing::Failed(failed) => fields.push(("error", with_code(&failed.error))),
         Listing::Ready(served) => {
+            fields.extend(served.failure().map(|failure| ("error", with_code(failure))));
             let default = if defaults.iter().any(|listed| listed == name) { "yes" } else { "no" };
             fields.push(("default", Value::from(default)));
             fields.push(("requests", Value::from(served.requests())));
         }
     }
     fields
+}
+
+fn with_code(error: &EngineError) -> Value {
+    Value::from(format!("{} {error}", error.code()))
 }
 
 /// An option that may be left to the server.
@@ -90,6 +96,7 @@ fn details(served: &Served) -> Vec<(&'static str, Value)> {
         ("threads", Value::from(served.threads())),
         ("threads_option", Value::from(auto_or(served.options.threads))),
         ("latest_threads", Value::from(served.latest_threads())),
+        ("renewed_contexts", Value::from(served.renewed())),
         ("vocabulary", Value::from(facts.vocabulary)),
         ("tokenizer", Value::from(facts.tokenizer.as_str())),
     ];

@@ -179,6 +179,22 @@ pub enum EngineError {
     /// llama.cpp could not allocate what the model needs.
     #[error("{0}")]
     OutOfMemory(String),
+    /// A call of llama.cpp failed in the middle, for instance by an assertion, which would have ended the process; the context it
+    /// was for is made anew.
+    #[error(
+        "llama.cpp could not compute the forward pass that this request was part of ({0}), and its worker starts afresh: send the request again; if that fails as well, the model's file is damaged or llama.cpp has a bug"
+    )]
+    ContextLost(String),
+    /// The workers of a model have ended, because one of them could not make its context anew.
+    #[error(
+        "model '{name}' has failed ({reason}); INFER.UNLOAD it, then INFER.LOAD it again; if it fails again its file is damaged, there is too little memory, or llama.cpp has a bug"
+    )]
+    ModelFailed {
+        /// Name of the model.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// An assertion of llama.cpp failed, which would have ended the process.
     #[error("llama.cpp cannot compute this model ({0}); its file is damaged, or llama.cpp has a bug: INFER.UNLOAD it")]
     Assertion(String),
@@ -198,7 +214,12 @@ impl EngineError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } | Self::FileChanged { .. } => "NOMODEL",
+            Self::NoModel(_)
+            | Self::NoDefault { .. }
+            | Self::NotLoaded { .. }
+            | Self::FileChanged { .. }
+            | Self::ModelFailed { .. } => "NOMODEL",
+            Self::ContextLost(_) => "WORKERFAIL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } => "QUEUEFULL",

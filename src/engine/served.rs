@@ -221,6 +221,24 @@ impl Served {
         }
     }
 
+    /// Why its workers have ended, if they have: it is of no use any more and is to be unloaded.
+    #[must_use]
+    pub fn failure(&self) -> Option<&EngineError> {
+        match &self.workers {
+            Workers::Generate(pool) => pool.failure(),
+            Workers::Embed(pool) => pool.failure(),
+        }
+    }
+
+    /// Contexts that its workers have made anew after failures.
+    #[must_use]
+    pub fn renewed(&self) -> u64 {
+        match &self.workers {
+            Workers::Generate(pool) => pool.renewed(),
+            Workers::Embed(pool) => pool.renewed(),
+        }
+    }
+
     /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
     pub fn generate(&self, mut job: GenerateJob) {
         job.done = self.metrics.counting_generation(job.done);
@@ -234,7 +252,7 @@ impl Served {
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
             (Ok(()), Workers::Generate(pool)) => {
-                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
+                pool.submit(job).map_err(|job| (job, pool.closed()))
             }
             (Ok(()), Workers::Embed(_)) => Err((job, self.model.wrong_kind(Purpose::Generation))),
         };
@@ -353,7 +371,7 @@ impl Served {
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
             (Ok(()), Workers::Embed(pool)) => {
-                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
+                pool.submit(job).map_err(|job| (job, pool.closed()))
             }
             (Ok(()), Workers::Generate(_)) => Err((job, self.model.wrong_kind(Purpose::Embedding))),
         };
@@ -413,6 +431,14 @@ impl Served {
         match &self.workers {
             Workers::Generate(pool) => pool.join(deadline),
             Workers::Embed(pool) => pool.join(deadline),
+        }
+    }
+
+    /// The test hook behind `INFER.DEBUG ASSERT`.
+    pub fn fail_next(&self, times: u32) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.fail_next(times),
+            Workers::Embed(pool) => pool.fail_next(times),
         }
     }
 
