@@ -25,13 +25,13 @@ pub enum EngineError {
     },
     /// Somebody has written into the file of a loaded model.
     #[error(
-        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({path}); INFER.UNLOAD it, then INFER.LOAD it again (without MMAP changes do not matter)"
+        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({file}); INFER.UNLOAD it, then INFER.LOAD it again (without MMAP changes do not matter)"
     )]
     FileChanged {
         /// Name of the model.
         name: String,
-        /// The file.
-        path: String,
+        /// The name of the file, without its folder.
+        file: String,
     },
     /// The model is still being loaded.
     #[error("model '{0}' is still loading; INFER.MODELS shows its state")]

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
+
 use super::budget::Budget;
 use super::catalogue::{Catalogue, Listing, Load, Underway};
 use super::desk::Desk;
@@ -85,7 +87,9 @@ impl Engine {
     /// together may take `max_memory` bytes; 0 is for any number.
     pub fn load(self: &Arc<Self>, options: LoadOptions, max_memory: u64, done: Done<()>) {
         match self.begin(options, max_memory) {
-            Ok(arrival) => self.spawn_loader(move || done(arrival.load())),
+            Ok(arrival) => {
+                self.spawn_loader(move || done(arrival.load()));
+            }
             Err(error) => done(Err(error)),
         }
     }
@@ -143,7 +147,7 @@ impl Engine {
     }
 
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
-    /// says, and its workers have ended. A load that is under way ends early.
+    /// says, its workers have ended, nobody else holds it and its memory is free. A load that is under way ends early.
     pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
         if self.models().forget_failed(name) {
             done(Ok(()));
@@ -166,21 +170,30 @@ impl Engine {
                 return;
             }
         };
-        self.models().remove(&served.model.name);
-        if requests == Requests::Cancel {
-            served.cancel_all();
-        }
-        self.spawn_loader(move || {
+        // First the thread: what it does must never be left to this one, which may be Redis' main thread.
+        let (hand, handed) = bounded::<(Arc<Served>, Done<()>)>(1);
+        let has_thread = self.spawn_loader(move || {
             /// Requests are answered first; each may generate up to its limit.
             const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+            let Ok((served, done)) = handed.recv() else { return };
             let deadline = Instant::now() + PATIENCE;
             served.drain(deadline);
             served.close();
             served.join(deadline);
-            drop(served);
+            served.free();
             memory::trim();
             done(Ok(()));
         });
+        if !has_thread {
+            let reason = "there is no thread to be had that could free the model; try again".to_owned();
+            return done(Err(EngineError::OutOfMemory(reason)));
+        }
+        self.models().remove(&served.model.name);
+        if requests == Requests::Cancel {
+            served.cancel_all();
+        }
+        // There is room for one, and the thread waits for it.
+        let _ = hand.send((served, done));
     }
 
     /// # Errors
@@ -283,15 +296,19 @@ impl Engine {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
-    fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
+    /// Runs `task` on a thread of its own; whether there is one. If there is none to have, `task` is dropped, and its sink answers.
+    fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) -> bool {
         match threads::spawn("infer-load", self.settings.manners, task) {
             Ok(thread) => {
                 let mut loaders = self.loaders.lock().unwrap_or_else(PoisonError::into_inner);
                 loaders.retain(|loader| !loader.is_finished());
                 loaders.push(thread);
+                true
             }
-            Err(error) => log::error!("could not start a thread: {error}"),
+            Err(error) => {
+                log::error!("could not start a thread: {error}");
+                false
+            }
         }
     }
 }
