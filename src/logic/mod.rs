@@ -13,6 +13,7 @@ pub mod chunk;
 pub mod cpu_list;
 pub mod crowd;
 pub mod draft;
+pub mod file_names;
 pub mod gbnf;
 pub mod hangul;
 pub mod index;
