@@ -137,7 +137,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: c"infer.unload",
-        summary: c"Takes a model out of service when its requests are answered",
+        summary: c"Takes a model out of service when its requests are answered, and frees its memory",
         complexity: c"O(N) where N is the number of tokens its requests still generate; O(1) with FORCE",
         since: FIRST,
         arity: -2,
@@ -518,13 +518,24 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: c"infer.debug",
-        summary: c"Makes a worker panic once; for tests",
+        summary: c"Makes a worker panic or fail, or holds a model; for tests",
         complexity: c"O(1)",
         since: FIRST,
-        arity: 3,
+        arity: -2,
         tips: c"",
         categories: "admin dangerous slow",
         keys: &[],
-        arguments: &[&[Argument::word(c"panic", c"PANIC"), MODEL]],
+        arguments: &[&[Argument::one_of(
+            c"fault",
+            &[
+                Argument::block(c"panic", &[Argument::word(c"panic", c"PANIC"), MODEL]),
+                Argument::block(
+                    c"assertion",
+                    &[Argument::word(c"assert", c"ASSERT"), MODEL, Argument::word(c"twice", c"TWICE").optional()],
+                ),
+                Argument::block(c"hold", &[Argument::word(c"hold", c"HOLD"), MODEL]),
+                Argument::word(c"release", c"RELEASE"),
+            ],
+        )]],
     },
 ];

@@ -94,7 +94,9 @@ impl<J: Job> Inbox<J> {
             Ok(Ok(())) => {
                 self.shared.renewed.fetch_add(1, Ordering::Relaxed);
                 let took = begun.elapsed().as_millis();
-                log::warn!("a worker of model '{name}' has made its context anew in {took} ms, because of this: {error}");
+                log::warn!(
+                    "a worker of model '{name}' has made its context anew in {took} ms, because of this: {error}"
+                );
                 return true;
             }
             Ok(Err(EngineError::ContextLost(again))) => {

@@ -103,16 +103,8 @@ fn the_next_request_is_answered_normally_after_an_assertion_failed_in_a_rerankin
 fn what_a_worker_had_read_is_gone_after_a_failed_assertion() {
     let server = Server::with(&[CHAT]);
     let mut client = server.client();
-    let command = cmd![
-        "INFER.GENERATE",
-        "chat",
-        0,
-        "TEXT",
-        "the cat sat on the mat ".repeat(20),
-        "MAXTOKENS",
-        1,
-        "WITHSTATS"
-    ];
+    let command =
+        cmd!["INFER.GENERATE", "chat", 0, "TEXT", "the cat sat on the mat ".repeat(20), "MAXTOKENS", 1, "WITHSTATS"];
     let mut cached = || int(field(&client.ok(&command), "cached_tokens"));
     assert_eq!((cached(), cached() > 0), (0, true));
     let mut other = server.client();
