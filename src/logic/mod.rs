@@ -35,6 +35,7 @@ pub mod prefix;
 pub mod prompt;
 pub mod ranking;
 pub mod sched;
+pub mod server_fixes;
 mod speed;
 pub mod stop;
 pub mod token_blob;

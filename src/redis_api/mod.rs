@@ -40,3 +40,4 @@ pub mod preflight;
 pub mod reply;
 pub mod set_removal;
 pub mod vset;
+pub mod warnings;

@@ -75,6 +75,9 @@ mod storm;
 mod threads;
 mod tokens;
 mod unload_early;
+mod unloading;
+mod visible_paths;
+mod warnings;
 
 mod dropping;
 mod reindex;
