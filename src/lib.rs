@@ -20,7 +20,7 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{CPU_LIST, KV_BUDGET, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
+use redis_api::config::{CPU_LIST, KV_BUDGET, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT, REDACT};
 use redis_api::preflight::PREFLIGHT;
 use redis_api::{command_info, entry, events, guard, info, log, warnings};
 
@@ -143,7 +143,9 @@ redis_module! {
             ["model-dir", &MODEL_DIR, "", ConfigurationFlags::IMMUTABLE, None],
             ["models", &MODELS, "", ConfigurationFlags::IMMUTABLE, None],
         ],
-        bool: [],
+        bool: [
+            ["redact", &REDACT, false, ConfigurationFlags::DEFAULT, None],
+        ],
         enum: [],
         module_args_as_configuration: false,
     ]

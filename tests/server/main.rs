@@ -54,6 +54,7 @@ mod rag;
 mod rag_cache;
 mod rag_cache_refusals;
 mod rag_sources;
+mod redacted;
 mod remaking;
 mod replicas;
 mod requests;
