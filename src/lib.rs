@@ -20,9 +20,9 @@ use redis_module::{Context, RedisResult, RedisString, Status, redis_module};
 
 use logic::limits;
 use redis_api::acl::CATEGORY;
-use redis_api::config::{CPU_LIST, KV_BUDGET, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT};
+use redis_api::config::{CPU_LIST, KV_BUDGET, MAX_MEMORY, MODEL_DIR, MODELS, NICE, QUEUE_LIMIT, REDACT};
 use redis_api::preflight::PREFLIGHT;
-use redis_api::{command_info, entry, events, guard, info, log};
+use redis_api::{command_info, entry, events, guard, info, log, warnings};
 
 /// What Redis calls for each command: the handler of the same name in `commands`.
 macro_rules! handlers {
@@ -75,6 +75,7 @@ fn init(ctx: &Context, args: &[RedisString]) -> Status {
         command_info::describe(ctx, commands::COMMANDS)?;
         info::register(ctx, commands::info)?;
         events::on_shutdown(ctx, commands::stop)?;
+        warnings::begin(ctx)?;
         commands::start()
     });
     if matches!(started, Some(Ok(()))) { Status::Ok } else { Status::Err }
@@ -142,7 +143,9 @@ redis_module! {
             ["model-dir", &MODEL_DIR, "", ConfigurationFlags::IMMUTABLE, None],
             ["models", &MODELS, "", ConfigurationFlags::IMMUTABLE, None],
         ],
-        bool: [],
+        bool: [
+            ["redact", &REDACT, false, ConfigurationFlags::DEFAULT, None],
+        ],
         enum: [],
         module_args_as_configuration: false,
     ]

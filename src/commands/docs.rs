@@ -179,7 +179,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: c"infer.unload",
-        summary: c"Takes a model out of service when its requests are answered",
+        summary: c"Takes a model out of service when its requests are answered, and frees its memory",
         complexity: c"O(N) where N is the number of tokens its requests still generate; O(1) with FORCE",
         since: FIRST,
         arity: -2,
@@ -560,7 +560,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: c"infer.debug",
-        summary: c"Makes faults happen, for tests",
+        summary: c"Makes faults happen, or holds what works; for tests",
         complexity: c"O(1)",
         since: FIRST,
         arity: -2,
@@ -571,7 +571,9 @@ pub const COMMANDS: &[Command] = &[
             c"fault",
             &[
                 MODEL.after(c"PANIC"),
+                Argument::block(c"assertion", &[MODEL, Argument::word(c"twice", c"TWICE").optional()]).after(c"ASSERT"),
                 MODEL.after(c"STALL"),
+                MODEL.after(c"KEEP"),
                 Argument::word(c"hold", c"HOLD"),
                 Argument::word(c"release", c"RELEASE"),
             ],

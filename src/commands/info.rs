@@ -29,12 +29,12 @@ pub fn info(writer: &mut Writer, occasion: Occasion) {
 fn models(writer: &mut Writer, engine: &Engine) {
     let models = engine.list();
     let ready = || models.iter().filter_map(|(_, m)| if let Listing::Ready(served) = m { Some(served) } else { None });
-    let failed = models.iter().filter(|(_, listing)| matches!(listing, Listing::Failed(_))).count();
-    let loaded = ready().count();
+    let loading = models.iter().filter(|(_, listing)| matches!(listing, Listing::Loading(_))).count();
+    let loaded = ready().filter(|served| served.failure().is_none()).count();
     writer.section(c"models");
     writer.number(c"models_loaded", loaded as u64);
-    writer.number(c"models_loading", (models.len() - loaded - failed) as u64);
-    writer.number(c"models_failed", failed as u64);
+    writer.number(c"models_loading", loading as u64);
+    writer.number(c"models_failed", (models.len() - loaded - loading) as u64);
     writer.number(c"weights_bytes", ready().map(|served| served.memory().weights).sum());
     writer.number(c"kv_bytes", ready().map(|served| served.memory().kv).sum());
     writer.number(c"compute_bytes", ready().map(|served| served.memory().compute).sum());
@@ -57,7 +57,7 @@ fn models(writer: &mut Writer, engine: &Engine) {
             }
             Listing::Ready(served) => vec![
                 name,
-                ("state", "ready".to_owned()),
+                ("state", if served.failure().is_some() { "failed" } else { "ready" }.to_owned()),
                 ("type", served.model.purpose.name().to_owned()),
                 ("workers", served.layout.workers.to_string()),
                 ("threads", served.threads().to_string()),

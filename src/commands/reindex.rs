@@ -183,6 +183,8 @@ impl Reindex {
         if self.embedding.ticket.is_cancelled() {
             return Err(cancelled());
         }
+        self.reader.check_in_service()?;
+        self.generator.check_in_service()?;
         if require_settings(keyspace, &self.keys)? != self.old {
             return Err(Failure::err("the index was made anew or changed by somebody else"));
         }

@@ -13,6 +13,8 @@ use super::model::Purpose;
 use super::served::Served;
 use super::stop::Stop;
 use crate::logic::args::DEFAULT_MODEL;
+use crate::logic::file_names::without_folders;
+use crate::logic::limits;
 use crate::logic::options::LoadOptions;
 
 /// One line of `INFER.MODELS`.
@@ -108,6 +110,8 @@ pub struct FailedLoad {
     pub options: LoadOptions,
     /// Why it was not.
     pub error: EngineError,
+    /// When it ended.
+    ended: Instant,
 }
 
 /// All models of an engine. The engine has a snapshot of it, and changes a copy.
@@ -147,12 +151,23 @@ impl Catalogue {
         }
     }
 
-    /// Keeps the reason why a model could not be loaded, for those who ask for it.
+    /// Keeps the reason why a model could not be loaded, for those who ask for it: until its name is loaded again or unloaded, or
+    /// [`limits::FAILED_LOADS`] others have failed since.
     pub(super) fn fail(&mut self, load: &Arc<Load>, error: &EngineError) {
-        if self.has(load) {
-            let failed = FailedLoad { options: load.options.clone(), error: error.clone() };
-            self.models.insert(load.options.name.clone(), Listing::Failed(Arc::new(failed)));
+        if !self.has(load) {
+            return;
         }
+        let failed = FailedLoad { options: load.options.clone(), error: error.clone(), ended: Instant::now() };
+        self.models.insert(load.options.name.clone(), Listing::Failed(Arc::new(failed)));
+        let failed = self.models.iter().filter_map(|(name, listing)| match listing {
+            Listing::Failed(failed) => Some((failed.ended, name)),
+            Listing::Loading(_) | Listing::Ready(_) => None,
+        });
+        let mut failed: Vec<(Instant, &String)> = failed.collect();
+        failed.sort();
+        let many = failed.len().saturating_sub(limits::FAILED_LOADS);
+        let old: Vec<String> = failed.into_iter().take(many).map(|(_, name)| name.clone()).collect();
+        old.iter().for_each(|name| drop(self.models.remove(name)));
     }
 
     /// Whether this load has its name still.
@@ -206,7 +221,9 @@ impl Catalogue {
             Some(Listing::Ready(served)) => Ok(Arc::clone(served)),
             Some(Listing::Loading(_)) => Err(EngineError::ModelLoading(name.to_owned())),
             Some(Listing::Failed(failed)) => {
-                Err(EngineError::NotLoaded { name: name.to_owned(), reason: failed.error.to_string() })
+                // Whoever asks need not know where files are.
+                let reason = without_folders(&failed.error.to_string(), failed.options.paths());
+                Err(EngineError::NotLoaded { name: name.to_owned(), reason })
             }
             None => Err(EngineError::NoModel(name.to_owned())),
         }

@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::EngineError;
 
+/// What is said of every path that leads elsewhere.
+pub(super) const ELSEWHERE: &str =
+    "there is no file at this path inside infer.model-dir; CONFIG GET infer.model-dir tells the folder";
+
 /// The file that `path` means. With a `folder`, whose own path has no symbolic links, a relative path begins there, and
 /// the file must be inside it after all symbolic links are followed. The error is the same for every path that leads
 /// elsewhere, so that nobody learns what is there.
@@ -15,12 +19,9 @@ pub(super) fn resolve(path: &Path, folder: Option<&Path>) -> Result<PathBuf, Eng
         return Ok(path.to_owned());
     };
     let resolved = folder.join(path).canonicalize().ok();
-    resolved.filter(|found| found.starts_with(folder) && found.is_file()).ok_or_else(|| {
-        EngineError::LoadFailed(format!(
-            "there is no file at this path inside infer.model-dir; CONFIG GET infer.model-dir tells the folder ({})",
-            path.display()
-        ))
-    })
+    resolved
+        .filter(|found| found.starts_with(folder) && found.is_file())
+        .ok_or_else(|| EngineError::LoadFailed(format!("{ELSEWHERE} ({})", path.display())))
 }
 
 #[cfg(test)]

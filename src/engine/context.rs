@@ -8,7 +8,7 @@ mod sequences;
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,9 +70,22 @@ pub(super) struct AbortSwitch {
     pub requests: Mutex<Vec<Arc<AtomicBool>>>,
     /// When the running batch is to end in any case.
     pub deadline: Mutex<Option<Instant>>,
+    /// The test hook: assertions that are still to fail.
+    pub failures: AtomicU32,
 }
 
 impl AbortSwitch {
+    /// The test hook: in each of the next `times` decode calls an assertion fails.
+    pub(super) fn fail_next(&self, times: u32) {
+        self.failures.store(times, Ordering::Relaxed);
+    }
+
+    fn must_fail(&self) -> bool {
+        let left = self.failures.load(Ordering::Relaxed);
+        self.failures.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
     fn set_deadline(&self, deadline: Option<Instant>) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
@@ -125,7 +138,8 @@ impl Batch {
 /// An owned `llama_context`.
 #[derive(Debug)]
 pub(super) struct Context {
-    ptr: NonNull<sys::llama_context>,
+    /// `None` when it could not be made anew.
+    ptr: Option<NonNull<sys::llama_context>>,
     /// Read by llama.cpp's abort callback; boxed behind an `Arc`, so its address stays.
     abort: Arc<AbortSwitch>,
     spec: ContextSpec,
@@ -134,8 +148,8 @@ pub(super) struct Context {
     share: Share,
     /// Threads that llama.cpp is set to.
     threads: u32,
-    /// An assertion has failed in the middle of a decode call; nobody knows what is left.
-    broken: Option<EngineError>,
+    /// What went wrong in the middle of a call, when nobody knows what is left.
+    lost: Option<EngineError>,
     /// Where the sequence of each token of a batch stands; kept for its memory, without meaning between calls.
     sequence_ptrs: Vec<*mut i32>,
     /// Sequences are to be copied by the next decode call.
@@ -161,55 +175,87 @@ impl Context {
         abort: Arc<AbortSwitch>,
         share: Share,
     ) -> Result<Self, EngineError> {
-        let params = params(&spec, &abort);
-        llama_log::take_error();
-        llama_log::take_sizes();
-        let (created, asserted) = {
-            let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: the model is live; `params` points to nothing but `abort`, which this struct keeps.
-            trampoline::catching(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) })
-        };
-        let Some(ptr) = NonNull::new(created) else {
-            let reason = llama_log::take_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
-            if asserted {
-                return Err(EngineError::LoadFailed(format!("llama.cpp cannot compute this model: {reason}")));
-            }
-            return Err(EngineError::OutOfMemory(format!(
-                "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
-                spec.sequences, spec.context, model.name
-            )));
-        };
-        if let Some(adapter) = model.adapter() {
-            // SAFETY: the context was made for this model just now.
-            unsafe { adapter.apply(ptr) };
-        }
-        let sizes = llama_log::take_sizes();
-        model.note_buffers(sizes);
+        let (ptr, sizes) = create(&model, &spec, &abort)?;
         Ok(Self {
-            ptr,
+            ptr: Some(ptr),
             abort,
             spec,
             model,
             share,
             threads: 1,
-            broken: None,
+            lost: None,
             sequence_ptrs: Vec::new(),
             copies_wait: false,
             sizes,
         })
     }
 
+    /// What went wrong, when nobody knows any more what the context holds: from then on nothing works but
+    /// [`Context::renew`].
+    pub(super) fn lost(&self) -> Option<&EngineError> {
+        self.lost.as_ref()
+    }
+
+    /// Makes the context anew and has it compute one token, which shows whether it works. It holds nothing then.
+    ///
+    /// # Errors
+    /// As [`Context::new`] and [`Context::decode`]; the context stays lost.
+    pub(super) fn renew(&mut self) -> Result<(), EngineError> {
+        let lost = self.lost.take();
+        // First: there may be no memory for two.
+        self.free();
+        let renewed = self.create_again();
+        if renewed.is_err() && self.lost.is_none() {
+            self.lost = lost.or_else(|| renewed.as_ref().err().cloned());
+        }
+        renewed
+    }
+
+    fn create_again(&mut self) -> Result<(), EngineError> {
+        let (ptr, sizes) = create(&self.model, &self.spec, &self.abort)?;
+        (self.ptr, self.sizes, self.threads, self.copies_wait) = (Some(ptr), sizes, 1, false);
+        self.abort.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut batch = Batch::default();
+        batch.push(0, 0, 0, true);
+        // When all work is to end it is aborted, and nobody needs to know.
+        self.decode(&mut batch)?;
+        self.clear();
+        Ok(())
+    }
+
+    /// The context, unless it is lost.
+    fn live(&self) -> Option<*mut sys::llama_context> {
+        self.ptr.filter(|_| self.lost.is_none()).map(NonNull::as_ptr)
+    }
+
+    /// Notes when `result` leaves nobody knowing what the context holds.
+    fn noting_loss<T>(&mut self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Err(error @ EngineError::ContextLost(_)) = &result {
+            self.lost = Some(error.clone());
+        }
+        result
+    }
+
+    fn free(&mut self) {
+        if let Some(ptr) = self.ptr.take() {
+            // SAFETY: made by llama_init_from_model, and forgotten with this.
+            unsafe { sys::llama_free(ptr.as_ptr()) };
+            self.model.forget_buffers(self.sizes);
+        }
+    }
+
     /// Tokens that one sequence can hold; llama.cpp rounds up what was asked for.
     pub(super) fn sequence_capacity(&self) -> u32 {
         // SAFETY: the context is live.
-        unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
+        self.live().map_or(0, |ptr| unsafe { sys::llama_n_ctx_seq(ptr) })
     }
 
     /// Whether each sequence becomes a vector or a score, whichever the context was made for. llama.cpp keeps one number
     /// of a reranker where it keeps a whole vector of others.
     pub(super) fn pools(&self) -> bool {
+        let Some(ptr) = self.live() else { return false };
         // SAFETY: the context is live.
-        let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
+        let pooling = unsafe { sys::llama_pooling_type(ptr) };
         match self.spec.output {
             Output::Logits => false,
             Output::Vectors(_) => {
@@ -266,6 +312,10 @@ impl Context {
             )));
         }
         self.model.check_tokens(bytemuck::cast_slice(&batch.tokens))?;
+        let Some(ptr) = self.live() else {
+            let none = || EngineError::Internal("there is no context".to_owned());
+            return Err(self.lost.clone().unwrap_or_else(none));
+        };
         self.sequence_ptrs.clear();
         self.sequence_ptrs.extend(batch.sequences.iter_mut().map(std::ptr::from_mut));
         let raw = sys::llama_batch {
@@ -282,23 +332,20 @@ impl Context {
             Some(most) => self.share.take_at_most(most),
         };
         self.model.check_files()?;
-        if let Some(error) = &self.broken {
-            return Err(error.clone());
-        }
         if self.threads != turn.threads() {
             self.threads = turn.threads();
             let threads = self.threads.cast_signed();
             // SAFETY: the context is live and not in use; the numbers are for the next decode call.
-            unsafe { sys::llama_set_n_threads(self.ptr.as_ptr(), threads, threads) };
+            unsafe { sys::llama_set_n_threads(ptr, threads, threads) };
         }
         let begun = Instant::now();
         // SAFETY: `&mut self` makes this the only use of the context; all arrays hold `count` items and live through
         // the call.
-        let status = unsafe { trampoline::decode(self.ptr.as_ptr(), &raw) };
+        let status = unsafe { trampoline::decode(ptr, &raw) };
         let (took, lost) = (begun.elapsed(), trampoline::take_lost_time());
         llama_log::set_quiet(false);
-        if let Err(error @ EngineError::Assertion(_)) = &status {
-            self.broken = Some(error.clone());
+        if let Err(error @ EngineError::ContextLost(_)) = &status {
+            self.lost = Some(error.clone());
         }
         match status? {
             0 => {
@@ -315,9 +362,9 @@ impl Context {
     /// Logits of the batch's token `index`, one per id of the vocabulary; `None` when that token was not marked as
     /// output.
     pub(super) fn logits(&mut self, index: usize) -> Option<&[f32]> {
-        let index = i32::try_from(index).ok()?;
+        let (ptr, index) = (self.live()?, i32::try_from(index).ok()?);
         // SAFETY: the context is live; an index without output gives null.
-        let logits = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), index) };
+        let logits = unsafe { sys::llama_get_logits_ith(ptr, index) };
         // SAFETY: llama.cpp keeps one row of `vocabulary` floats per output until the next decode, which needs `&mut
         // self`.
         (!logits.is_null()).then(|| unsafe { std::slice::from_raw_parts(logits, self.model.facts.vocabulary as usize) })
@@ -331,8 +378,9 @@ impl Context {
             // A model with another number of labels is not loaded.
             Output::Scores => 1,
         };
+        let ptr = self.live()?;
         // SAFETY: the context is live; an unknown sequence gives null.
-        let row = unsafe { sys::llama_get_embeddings_seq(self.ptr.as_ptr(), sequence.cast_signed()) };
+        let row = unsafe { sys::llama_get_embeddings_seq(ptr, sequence.cast_signed()) };
         // SAFETY: with the poolings that `pools` accepts each sequence has one row of `length` floats until the next
         // decode, which needs `&mut self`.
         (!row.is_null()).then(|| unsafe { std::slice::from_raw_parts(row, length) })
@@ -341,22 +389,60 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: made by llama_init_from_model and not used afterwards.
-        unsafe { sys::llama_free(self.ptr.as_ptr()) };
-        self.model.forget_buffers(self.sizes);
+        self.free();
     }
 }
 
-/// Called by ggml between the nodes of a graph, on the thread that decodes.
-extern "C" fn on_abort_check(switch: *mut c_void) -> bool {
+/// Has llama.cpp make a context, and counts its buffers.
+fn create(
+    model: &Model,
+    spec: &ContextSpec,
+    abort: &Arc<AbortSwitch>,
+) -> Result<(NonNull<sys::llama_context>, llama_log::Sizes), EngineError> {
+    let params = params(spec, abort);
+    llama_log::take_error();
+    llama_log::take_sizes();
+    let (created, asserted) = {
+        let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the model is live; `params` points to nothing but `abort`, which the context's owner keeps.
+        trampoline::catching(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) })
+    };
+    let Some(ptr) = NonNull::new(created) else {
+        let reason = llama_log::take_error().unwrap_or_else(|| "llama.cpp gave no reason".to_owned());
+        if asserted {
+            return Err(EngineError::LoadFailed(format!("llama.cpp cannot compute this model: {reason}")));
+        }
+        return Err(EngineError::OutOfMemory(format!(
+            "could not make a context of {} x {} tokens for model '{}': {reason}; use a smaller CTX or PARALLEL",
+            spec.sequences, spec.context, model.name
+        )));
+    };
+    if let Some(adapter) = model.adapter() {
+        // SAFETY: the context was made for this model just now.
+        unsafe { adapter.apply(ptr) };
+    }
+    let sizes = llama_log::take_sizes();
+    model.note_buffers(sizes);
+    Ok((ptr, sizes))
+}
+
+/// Called by ggml between the nodes of a graph, on the thread that decodes. A C++ exception may pass through it: it has nothing
+/// to drop.
+extern "C-unwind" fn on_abort_check(switch: *mut c_void) -> bool {
     // SAFETY: `switch` is the `AbortSwitch` that the context keeps alive.
     let switch = unsafe { &*switch.cast::<AbortSwitch>() };
+    if switch.must_fail() {
+        trampoline::fail_assertion();
+    }
     let thrown = switch.thrown();
     if thrown {
         llama_log::set_quiet(true);
     }
     thrown
 }
+
+type AbortCheck = extern "C-unwind" fn(*mut c_void) -> bool;
+type CAbortCheck = unsafe extern "C" fn(*mut c_void) -> bool;
 
 fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_params {
     // SAFETY: returns a plain struct.
@@ -366,7 +452,8 @@ fn params(spec: &ContextSpec, abort: &Arc<AbortSwitch>) -> sys::llama_context_pa
     params.n_threads_batch = 1;
     params.n_batch = spec.batch;
     params.n_seq_max = spec.sequences;
-    params.abort_callback = Some(on_abort_check);
+    // SAFETY: the same function type but for what may unwind through it; only ggml calls it, whose frames are made for that.
+    params.abort_callback = Some(unsafe { std::mem::transmute::<AbortCheck, CAbortCheck>(on_abort_check) });
     params.abort_callback_data = Arc::as_ptr(abort).cast_mut().cast();
     if spec.output != Output::Logits {
         // An encoder sees the whole batch in one pass, so the physical batch is the logical one. A causal embedder

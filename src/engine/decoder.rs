@@ -57,6 +57,15 @@ pub(super) trait Decoder: Send {
 
     /// Forgets everything, after a failure that leaves the state unknown.
     fn clear_all(&mut self);
+
+    /// What went wrong, when nothing but [`Decoder::renew`] works any more.
+    fn lost(&self) -> Option<EngineError>;
+
+    /// Makes anew what was lost, and tries whether it works. It holds nothing then.
+    fn renew(&mut self) -> Result<(), EngineError>;
+
+    /// The test hook: the next `times` calls of [`Decoder::decode`], or inside of [`Decoder::renew`], fail.
+    fn fail_next(&mut self, times: u32);
 }
 
 /// Text of tokens, as far as the loop needs it.
@@ -177,5 +186,17 @@ impl Decoder for LlamaDecoder {
 
     fn clear_all(&mut self) {
         self.context.clear();
+    }
+
+    fn lost(&self) -> Option<EngineError> {
+        self.context.lost().cloned()
+    }
+
+    fn renew(&mut self) -> Result<(), EngineError> {
+        self.context.renew()
+    }
+
+    fn fail_next(&mut self, times: u32) {
+        self.abort.fail_next(times);
     }
 }

@@ -66,25 +66,45 @@ impl Embedder {
             if self.requests.is_empty() {
                 self.context.rest();
                 let Next::Job(job) = inbox.wait() else { return };
-                self.take(job);
+                self.take(job, inbox);
             }
             while self.requests.len() < REQUESTS
                 && let Next::Job(job) = inbox.poll()
             {
-                self.take(job);
+                self.take(job, inbox);
             }
             // A panic drops the sinks, which answer their clients; the panic hook has logged the place.
             let stepped = catch_unwind(AssertUnwindSafe(|| {
                 inbox.panic_if_asked();
+                if let Some(times) = inbox.forced_failures() {
+                    self.abort.fail_next(times);
+                }
                 self.step();
             }));
             if stepped.is_err() {
                 self.requests.clear();
             }
+            if let Some(error) = self.context.lost().cloned()
+                && !inbox.mend(&error, || self.context.renew())
+            {
+                return self.refuse_all(inbox);
+            }
         }
     }
 
-    fn take(&mut self, job: EmbedJob) {
+    /// Answers all requests, running and queued, for a model that has failed.
+    fn refuse_all(self, inbox: &Inbox<EmbedJob>) {
+        let Some(failure) = inbox.failure() else { return };
+        self.requests.into_iter().for_each(|request| request.fail(failure.clone()));
+        while let Next::Job(job) = inbox.poll() {
+            job.answer(Err(failure.clone()));
+        }
+    }
+
+    fn take(&mut self, job: EmbedJob, inbox: &Inbox<EmbedJob>) {
+        if let Some(failure) = inbox.failure() {
+            return job.answer(Err(failure.clone()));
+        }
         job.ticket.start();
         let request = Request::new(job);
         if request.left.is_empty() {

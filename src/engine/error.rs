@@ -26,13 +26,13 @@ pub enum EngineError {
     },
     /// Somebody has written into the file of a loaded model.
     #[error(
-        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({path}); INFER.UNLOAD it, then INFER.LOAD it again (without MMAP changes do not matter)"
+        "model '{name}' cannot be used any more: its file was changed on disk while it was mapped into memory ({file}); INFER.UNLOAD it, then INFER.LOAD it again (without MMAP changes do not matter)"
     )]
     FileChanged {
         /// Name of the model.
         name: String,
-        /// The file.
-        path: String,
+        /// The name of the file, without its folder.
+        file: String,
     },
     /// The model is still being loaded.
     #[error("model '{0}' is still loading; INFER.MODELS shows its state")]
@@ -222,6 +222,22 @@ pub enum EngineError {
     /// llama.cpp could not allocate what the model needs.
     #[error("{0}")]
     OutOfMemory(String),
+    /// A call of llama.cpp failed in the middle, for instance by an assertion, which would have ended the process; the context it
+    /// was for is made anew.
+    #[error(
+        "llama.cpp could not compute the forward pass that this request was part of ({0}), and its worker starts afresh: send the request again; if that fails as well, the model's file is damaged or llama.cpp has a bug"
+    )]
+    ContextLost(String),
+    /// The workers of a model have ended, because one of them could not make its context anew.
+    #[error(
+        "model '{name}' has failed ({reason}); INFER.UNLOAD it, then INFER.LOAD it again; if it fails again its file is damaged, there is too little memory, or llama.cpp has a bug"
+    )]
+    ModelFailed {
+        /// Name of the model.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// An assertion of llama.cpp failed, which would have ended the process.
     #[error("llama.cpp cannot compute this model ({0}); its file is damaged, or llama.cpp has a bug: INFER.UNLOAD it")]
     Assertion(String),
@@ -241,7 +257,12 @@ impl EngineError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoModel(_) | Self::NoDefault { .. } | Self::NotLoaded { .. } | Self::FileChanged { .. } => "NOMODEL",
+            Self::NoModel(_)
+            | Self::NoDefault { .. }
+            | Self::NotLoaded { .. }
+            | Self::FileChanged { .. }
+            | Self::ModelFailed { .. } => "NOMODEL",
+            Self::ContextLost(_) => "WORKERFAIL",
             Self::ModelLoading(_) => "MODELLOADING",
             Self::LoadFailed(_) => "LOADFAIL",
             Self::QueueFull { .. } | Self::PreprocessFull { .. } => "QUEUEFULL",

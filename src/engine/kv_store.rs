@@ -150,6 +150,11 @@ impl ModelStore {
         self.store.with(|kept| kept.keep_sequence(self.owner, tokens.to_vec(), state, bytes));
     }
 
+    /// Forgets all.
+    pub(super) fn forget(&self) {
+        self.store.with(|kept| kept.forget(self.owner.id));
+    }
+
     /// Counts that a request begins with a saved sequence.
     pub(super) fn count_restored(&self) {
         self.store.metrics.restored_sequences.increment();
@@ -163,7 +168,7 @@ impl ModelStore {
 
 impl Drop for ModelStore {
     fn drop(&mut self) {
-        self.store.with(|kept| kept.forget(self.owner.id));
+        self.forget();
     }
 }
 

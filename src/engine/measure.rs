@@ -222,8 +222,8 @@ impl Probe {
         match decoded {
             Ok((Decoded::Done(_), given)) if given == threads => {}
             Ok(_) => return Ok(None),
-            Err(error @ (EngineError::Assertion(_) | EngineError::Internal(_))) => {
-                return Err(EngineError::LoadFailed(format!("llama.cpp cannot compute this model: {error}")));
+            Err(EngineError::ContextLost(reason) | EngineError::Internal(reason)) => {
+                return Err(EngineError::LoadFailed(format!("llama.cpp cannot compute this model: {reason}")));
             }
             Err(error) => return Err(error),
         }

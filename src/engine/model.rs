@@ -117,6 +117,21 @@ pub struct Model {
     mapped: Mapped,
     kv_bytes: AtomicU64,
     compute_bytes: AtomicU64,
+    /// The last field: tells when the memory of all others is free.
+    _freed: Freed,
+}
+
+/// Writes into the log which thread has freed a model.
+#[derive(Debug)]
+struct Freed {
+    name: String,
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        log::info!("the memory of model '{}' was freed by thread {}", self.name, thread.name().unwrap_or("main"));
+    }
 }
 
 /// llama.cpp's process-wide state: made once, and never torn down, because the library stays mapped.
@@ -222,6 +237,7 @@ impl Model {
             mapped: if options.mmap { mapped } else { Mapped::default() },
             kv_bytes: AtomicU64::new(0),
             compute_bytes: AtomicU64::new(0),
+            _freed: Freed { name: options.name.clone() },
         })
     }
 
@@ -249,7 +265,11 @@ impl Model {
     pub(super) fn check_files(&self) -> Result<(), EngineError> {
         match self.mapped.changed() {
             None => Ok(()),
-            Some(path) => Err(EngineError::FileChanged { name: self.name.clone(), path: path.display().to_string() }),
+            Some(path) => {
+                // Whoever uses the model need not know where its files are.
+                let file = path.file_name().unwrap_or_default().display().to_string();
+                Err(EngineError::FileChanged { name: self.name.clone(), file })
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 //! The queue itself is unbounded: what bounds it is that each job carries a [`Permit`], taken before the client is
 //! blocked, so a full queue is an answer and never a wait on Redis' main thread.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -27,10 +28,18 @@ pub(super) struct Inbox<J> {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Name of the model.
+    name: String,
     stop: Stop,
     taken: Arc<AtomicUsize>,
     panic_next: AtomicBool,
     stall_next: AtomicBool,
+    /// The test hook: assertions that are to fail in a worker.
+    fail_next: AtomicU32,
+    /// Contexts that workers have made anew.
+    renewed: AtomicU64,
+    /// Set once, when a worker could not.
+    failure: OnceLock<EngineError>,
 }
 
 impl<J: Job> Inbox<J> {
@@ -76,6 +85,46 @@ impl<J: Job> Inbox<J> {
         self.shared.stop.reason()
     }
 
+    /// Makes anew what a worker has lost to `error`, which `renew` does; whether it can go on. If not, the model has failed: the pool
+    /// is closed, and what is queued must be refused with [`Inbox::failure`].
+    pub(super) fn mend(&self, error: &EngineError, renew: impl FnOnce() -> Result<(), EngineError>) -> bool {
+        // Nothing is to be left to this worker until it can do it.
+        self.leave();
+        let (name, begun) = (&self.shared.name, Instant::now());
+        let reason = match catch_unwind(AssertUnwindSafe(renew)) {
+            Ok(Ok(())) => {
+                self.shared.renewed.fetch_add(1, Ordering::Relaxed);
+                let took = begun.elapsed().as_millis();
+                log::warn!(
+                    "a worker of model '{name}' has made its context anew in {took} ms, because of this: {error}"
+                );
+                return true;
+            }
+            Ok(Err(EngineError::ContextLost(again))) => {
+                format!("a worker's context was made anew after a failure, and failed again at once: {again}")
+            }
+            Ok(Err(again)) => format!("a worker's context could not be made anew after a failure: {again}"),
+            Err(_) => "a worker's context could not be made anew after a failure; the server log says why".to_owned(),
+        };
+        log::error!("model '{name}' has failed: {reason}");
+        let failure = EngineError::ModelFailed { name: name.clone(), reason };
+        // Another worker may have been first.
+        let _ = self.shared.failure.set(failure);
+        self.queue.close();
+        false
+    }
+
+    /// Why the model has failed, if it has.
+    pub(super) fn failure(&self) -> Option<&EngineError> {
+        self.shared.failure.get()
+    }
+
+    /// The test hook: how many assertions are to fail after [`Pool::fail_next`].
+    pub(super) fn forced_failures(&self) -> Option<u32> {
+        let asked = self.shared.fail_next.load(Ordering::Relaxed) > 0;
+        asked.then(|| self.shared.fail_next.swap(0, Ordering::AcqRel)).filter(|&times| times > 0)
+    }
+
     /// The test hooks: panics once after [`Pool::panic_next`], and stands still for ever after [`Pool::stall_next`].
     #[expect(clippy::panic, reason = "the hook exists to panic")]
     pub(super) fn panic_if_asked(&self) {
@@ -98,7 +147,6 @@ impl<J> Drop for Inbox<J> {
 /// Queue and threads of one loaded model.
 #[derive(Debug)]
 pub(super) struct Pool<J> {
-    name: String,
     queue: Arc<Queue<J>>,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -134,9 +182,8 @@ impl<J: Job> Pool<J> {
         make: impl Fn() -> Result<W, EngineError> + Send + Sync + 'static,
         serve: impl Fn(W, Inbox<J>) + Send + Sync + 'static,
     ) -> Result<Self, EngineError> {
-        let shared = Arc::new(Shared { stop: spec.stop, ..Shared::default() });
+        let shared = Arc::new(Shared { name: spec.model, stop: spec.stop, ..Shared::default() });
         let pool = Self {
-            name: spec.model,
             queue: Arc::default(),
             shared,
             threads: Mutex::new(Vec::new()),
@@ -179,10 +226,23 @@ impl<J: Job> Pool<J> {
     /// Takes a place in the queue, which may hold `queue_limit` waiting requests.
     ///
     /// # Errors
-    /// `QUEUEFULL`.
+    /// `QUEUEFULL`, or `NOMODEL` when the model has failed.
     pub(super) fn permit(&self, queue_limit: usize) -> Result<Permit, EngineError> {
+        if let Some(failure) = self.failure() {
+            return Err(failure.clone());
+        }
         Permit::take(&self.shared.taken, self.running + queue_limit)
-            .ok_or_else(|| EngineError::QueueFull { name: self.name.clone(), waiting: queue_limit })
+            .ok_or_else(|| EngineError::QueueFull { name: self.shared.name.clone(), waiting: queue_limit })
+    }
+
+    /// Why the model has failed, if it has.
+    pub(super) fn failure(&self) -> Option<&EngineError> {
+        self.shared.failure.get()
+    }
+
+    /// Contexts that workers have made anew after failures.
+    pub(super) fn renewed(&self) -> u64 {
+        self.shared.renewed.load(Ordering::Relaxed)
     }
 
     /// Requests that hold a place: waiting and running.
@@ -200,6 +260,11 @@ impl<J: Job> Pool<J> {
         self.queue.push(job)
     }
 
+    /// What a job is told that [`Pool::submit`] gave back.
+    pub(super) fn closed(&self) -> EngineError {
+        self.failure().cloned().unwrap_or(EngineError::Cancelled("the model was unloaded"))
+    }
+
     /// Takes no more jobs; the workers finish what is queued and end.
     pub(super) fn close(&self) {
         self.queue.close();
@@ -209,6 +274,11 @@ impl<J: Job> Pool<J> {
     pub(super) fn join(&self, deadline: Instant) -> bool {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads::join_until(threads, deadline)
+    }
+
+    /// The test hook: assertions fail in the next step of a worker, and in the first ones of its next context; `times` in all.
+    pub(super) fn fail_next(&self, times: u32) {
+        self.shared.fail_next.store(times, Ordering::Release);
     }
 
     /// The test hook: the next step of a worker panics.

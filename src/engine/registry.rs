@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use redis_infer_sync::MainLock;
+use redis_infer_sync::{Mailbox, MainLock};
 
 use super::budget::Budget;
 use super::catalogue::{Catalogue, Listing, Load, Underway};
@@ -92,7 +92,9 @@ impl Engine {
     /// together may take `max_memory` bytes; 0 is for any number.
     pub fn load(self: &Arc<Self>, options: LoadOptions, max_memory: u64, done: Done<()>) {
         match self.begin(options, max_memory) {
-            Ok(arrival) => self.spawn_loader(move || done(arrival.load())),
+            Ok(arrival) => {
+                self.spawn_loader(move || done(arrival.load()));
+            }
             Err(error) => done(Err(error)),
         }
     }
@@ -151,7 +153,7 @@ impl Engine {
     }
 
     /// Takes a model out of service; `done` is called when its running and queued requests are answered, as `requests`
-    /// says, and its workers have ended. A load that is under way ends early.
+    /// says, its workers have ended, nobody else holds it and its memory is free. A load that is under way ends early.
     pub fn unload(self: &Arc<Self>, name: &str, requests: Requests, done: Done<()>) {
         if self.change_models(|models| models.forget_failed(name)) {
             done(Ok(()));
@@ -176,23 +178,42 @@ impl Engine {
                 return;
             }
         };
-        self.change_models(|models| models.remove(&served.model.name));
+        // First the thread: what it does must never be left to this one, which may be Redis' main thread.
+        let hand = Arc::new(Mailbox::<(Arc<Served>, Done<()>)>::new());
+        let handed = Arc::clone(&hand);
         let engine = Arc::clone(self);
-        self.spawn_loader(move || {
+        let has_thread = self.spawn_loader(move || {
+            /// Requests are answered first; each may generate up to its limit.
+            const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+            /// It comes at once, in a mailbox because a channel would have the main thread wait for this one.
+            const HANDED_CHECK: Duration = Duration::from_millis(1);
+            let (served, done) = loop {
+                if let Some(pair) = handed.take().pop() {
+                    break pair;
+                }
+                if Arc::strong_count(&handed) == 1 && handed.is_empty() {
+                    return;
+                }
+                std::thread::sleep(HANDED_CHECK);
+            };
+            let deadline = Instant::now() + PATIENCE;
             // Not on the main thread: it takes the lock of the queue, which the workers have too.
             if requests == Requests::Cancel {
                 served.cancel_all();
             }
-            /// Requests are answered first; each may generate up to its limit.
-            const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-            let deadline = Instant::now() + PATIENCE;
             served.drain(deadline);
             served.close();
             served.join(deadline);
-            drop(served);
+            served.free();
             engine.trimmer.trim();
             done(Ok(()));
         });
+        if !has_thread {
+            let reason = "there is no thread to be had that could free the model; try again".to_owned();
+            return done(Err(EngineError::OutOfMemory(reason)));
+        }
+        self.change_models(|models| models.remove(&served.model.name));
+        hand.post((served, done));
     }
 
     /// # Errors
@@ -326,16 +347,20 @@ impl Engine {
         }
     }
 
-    /// Runs `task` on a thread of its own. If there is no thread to have, `task` is dropped, and its sink answers.
-    fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) {
+    /// Runs `task` on a thread of its own; whether there is one. If there is none to have, `task` is dropped, and its sink answers.
+    fn spawn_loader(&self, task: impl FnOnce() + Send + 'static) -> bool {
         self.trimmer.start(self.settings.manners.cpus);
         match threads::spawn("infer-load", self.settings.manners, task) {
             Ok(thread) => {
                 let mut loaders = self.loaders.lock();
                 loaders.retain(|loader| !loader.is_finished());
                 loaders.push(thread);
+                true
             }
-            Err(error) => log::error!("could not start a thread: {error}"),
+            Err(error) => {
+                log::error!("could not start a thread: {error}");
+                false
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ const EMBED_BATCH: u32 = 2048;
 /// What has this many times the tokens that there is room for is not tokenized to tell how many it has.
 const FAR: usize = 4;
 
-/// How often a model that is unloaded is asked whether it has requests.
+/// How often a model that is unloaded is asked whether it has requests, and whether others hold it.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
 
 /// A loaded model with its running workers.
@@ -225,6 +225,24 @@ impl Served {
         }
     }
 
+    /// Why its workers have ended, if they have: it is of no use any more and is to be unloaded.
+    #[must_use]
+    pub fn failure(&self) -> Option<&EngineError> {
+        match &self.workers {
+            Workers::Generate(pool) => pool.failure(),
+            Workers::Embed(pool) => pool.failure(),
+        }
+    }
+
+    /// Contexts that its workers have made anew after failures.
+    #[must_use]
+    pub fn renewed(&self) -> u64 {
+        match &self.workers {
+            Workers::Generate(pool) => pool.renewed(),
+            Workers::Embed(pool) => pool.renewed(),
+        }
+    }
+
     /// Queues a prompt. Its sink is always answered, also when the model is being unloaded.
     pub fn generate(&self, mut job: GenerateJob) {
         job.done = self.metrics.counting_generation(job.done);
@@ -237,9 +255,7 @@ impl Served {
             .and_then(|()| Splice::check(&job.splices, job.prompt.len()));
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
-            (Ok(()), Workers::Generate(pool)) => {
-                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
-            }
+            (Ok(()), Workers::Generate(pool)) => pool.submit(job).map_err(|job| (job, pool.closed())),
             (Ok(()), Workers::Embed(_)) => Err((job, self.model.wrong_kind(Purpose::Generation))),
         };
         if let Err((job, error)) = refused {
@@ -381,9 +397,7 @@ impl Served {
     fn read(&self, job: EmbedJob, checked: Result<(), EngineError>) {
         let refused = match (checked, &self.workers) {
             (Err(error), _) => Err((job, error)),
-            (Ok(()), Workers::Embed(pool)) => {
-                pool.submit(job).map_err(|job| (job, EngineError::Cancelled("the model was unloaded")))
-            }
+            (Ok(()), Workers::Embed(pool)) => pool.submit(job).map_err(|job| (job, pool.closed())),
             (Ok(()), Workers::Generate(_)) => Err((job, self.model.wrong_kind(Purpose::Embedding))),
         };
         if let Err((job, error)) = refused {
@@ -462,6 +476,37 @@ impl Served {
         }
     }
 
+    /// Waits until nobody else holds a model whose workers have ended, and frees all its memory on this thread; not longer than
+    /// until the server stops. Commands that hold it without a place in its queue are those that only read or write tokens.
+    pub(super) fn free(self: Arc<Self>) {
+        let (stop, name) = (self.stop.clone(), self.model.name.clone());
+        if Arc::strong_count(&self) > 1 {
+            log::info!(
+                "model '{name}' is out of service; its memory is freed when the last command that uses it has ended"
+            );
+        }
+        let Some(served) = alone(self, &stop) else { return };
+        let Self { model, workers, kept, reads, reservation, .. } = served;
+        drop((workers, kept, reads));
+        drop(alone(model, &stop));
+        // Only now there is room for others.
+        drop(reservation);
+    }
+
+    /// # Errors
+    /// `CANCELLED` when all work with this model is to end.
+    pub fn check_in_service(&self) -> Result<(), EngineError> {
+        self.stop.reason().map_or(Ok(()), |reason| Err(EngineError::Cancelled(reason)))
+    }
+
+    /// The test hook behind `INFER.DEBUG ASSERT`.
+    pub fn fail_next(&self, times: u32) {
+        match &self.workers {
+            Workers::Generate(pool) => pool.fail_next(times),
+            Workers::Embed(pool) => pool.fail_next(times),
+        }
+    }
+
     /// The test hook behind `INFER.DEBUG PANIC`.
     pub fn panic_next(&self) {
         match &self.workers {
@@ -476,6 +521,18 @@ impl Served {
             Workers::Generate(pool) => pool.stall_next(),
             Workers::Embed(pool) => pool.stall_next(),
         }
+    }
+}
+
+/// Waits until nobody else holds it; `None` when the server stops before.
+fn alone<T>(mut shared: Arc<T>, stop: &Stop) -> Option<T> {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(alone) => return Some(alone),
+            Err(_) if stop.of_all() => return None,
+            Err(others) => shared = others,
+        }
+        std::thread::sleep(DRAIN_CHECK);
     }
 }
 

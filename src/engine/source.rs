@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redis_infer_gguf::{Header, check_adapter, check_file, part_paths};
+use redis_infer_gguf::{Header, check_adapter, check_file_and_parts, part_paths};
 
 use super::error::EngineError;
 use super::mapped::Mapped;
@@ -40,11 +40,9 @@ pub(super) struct CheckedAdapter {
 pub(super) fn check(options: &LoadOptions, folder: Option<&Path>) -> Result<Checked, EngineError> {
     let refused = |reason: &dyn std::fmt::Display| EngineError::LoadFailed(format!("{reason} ({})", options.path));
     let path = confine::resolve(Path::new(&options.path), folder)?;
-    let header = check_file(&path).map_err(|error| refused(&error))?;
+    let place = |part: &Path| confine::resolve(part, folder).map(drop).map_err(|_| confine::ELSEWHERE.to_owned());
+    let header = check_file_and_parts(&path, place).map_err(|error| refused(&error))?;
     let parts = part_paths(&path, &header);
-    for part in &parts {
-        confine::resolve(part, folder)?;
-    }
     let purpose = purpose(options.kind, &header);
     if purpose == Purpose::Reranking {
         reranker::check(&header)?;

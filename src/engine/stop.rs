@@ -21,6 +21,11 @@ impl Stop {
         self.model.store(true, Ordering::Release);
     }
 
+    /// Whether the whole engine ends.
+    pub(super) fn of_all(&self) -> bool {
+        self.engine.load(Ordering::Relaxed)
+    }
+
     /// Why all work must end, if it must.
     pub(super) fn reason(&self) -> Option<&'static str> {
         if self.engine.load(Ordering::Relaxed) {

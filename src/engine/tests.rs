@@ -48,6 +48,7 @@ struct Alphabet {
     outputs: Vec<Vec<u32>>,
     logits: Vec<f32>,
     fault: Fault,
+    lost: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,6 +56,10 @@ enum Fault {
     None,
     Error,
     Panic,
+    /// Nobody knows what is left; a new one works.
+    Lost,
+    /// As before, but a new one fails as well.
+    LostForGood,
 }
 
 impl Decoder for Alphabet {
@@ -64,8 +69,17 @@ impl Decoder for Alphabet {
         _requests: &mut dyn Iterator<Item = Arc<AtomicBool>>,
     ) -> Result<Decoded, EngineError> {
         self.log.lock().unwrap().push(plan.entries.iter().map(|entry| entry.slot.index()).collect());
-        match std::mem::replace(&mut self.fault, Fault::None) {
+        assert!(!self.lost, "used before it was made anew");
+        let fault = self.fault;
+        if fault != Fault::LostForGood {
+            self.fault = Fault::None;
+        }
+        match fault {
             Fault::None => {}
+            Fault::Lost | Fault::LostForGood => {
+                self.lost = true;
+                return Err(lost());
+            }
             Fault::Error => return Err(EngineError::Internal("on purpose".to_owned())),
             Fault::Panic => panic!("on purpose"),
         }
@@ -127,6 +141,22 @@ impl Decoder for Alphabet {
     fn clear_all(&mut self) {
         self.memory.iter_mut().for_each(Vec::clear);
     }
+
+    fn lost(&self) -> Option<EngineError> {
+        self.lost.then(lost)
+    }
+
+    fn renew(&mut self) -> Result<(), EngineError> {
+        self.memory.iter_mut().for_each(Vec::clear);
+        self.lost = self.fault == Fault::LostForGood;
+        if self.lost { Err(lost()) } else { Ok(()) }
+    }
+
+    fn fail_next(&mut self, _times: u32) {}
+}
+
+fn lost() -> EngineError {
+    EngineError::ContextLost("on purpose".to_owned())
 }
 
 struct Letters;
@@ -171,7 +201,8 @@ impl Fake {
         let log = Arc::clone(&steps);
         let make = move || {
             let memory = vec![Vec::new(); slots as usize];
-            Ok(Alphabet { log: Arc::clone(&log), memory, outputs: Vec::new(), logits: Vec::new(), fault })
+            let log = Arc::clone(&log);
+            Ok(Alphabet { log, memory, outputs: Vec::new(), logits: Vec::new(), fault, lost: false })
         };
         let kept = KvStore::new(1 << 20, &Arc::default());
         let of_model = Arc::new(kept.for_model(usize::MAX));
@@ -259,6 +290,36 @@ fn a_failed_batch_fails_its_requests_and_the_next_one_works() {
     let failed = fake.ask("a", max_tokens(3)).1.recv_timeout(PATIENCE).unwrap();
     assert_eq!(failed.unwrap_err().code(), "INTERNAL");
     assert_eq!(answer(&fake.ask("a", max_tokens(3)).1).text, "bcd");
+}
+
+#[test]
+fn a_worker_that_lost_what_it_held_answers_all_it_had_and_makes_it_anew_before_the_next_request() {
+    let fake = Fake::start(2, Fault::Lost);
+    // The first step waits for this, so that both requests are in slots when it fails.
+    let first_step = fake.steps.lock().unwrap();
+    let both = ["a", "b"].map(|prompt| fake.ask(prompt, max_tokens(3)).1);
+    drop(first_step);
+    let codes = both.map(|answers| answers.recv_timeout(PATIENCE).unwrap().map(|done| done.text).map_err(|e| e.code()));
+    // The second one may have come too late for the first step.
+    assert_eq!(codes[0], Err("WORKERFAIL"));
+    assert!(codes[1] == Err("WORKERFAIL") || codes[1].as_deref() == Ok("cde"), "{codes:?}");
+    assert_eq!(answer(&fake.ask("a", max_tokens(3)).1).text, "bcd");
+    assert_eq!((fake.pool.renewed(), fake.pool.failure()), (1, None));
+}
+
+#[test]
+fn a_model_whose_worker_cannot_be_made_anew_has_failed_and_refuses_what_is_queued_and_what_comes() {
+    let fake = Fake::start(1, Fault::LostForGood);
+    let first_step = fake.steps.lock().unwrap();
+    let (_, running) = fake.ask("a", max_tokens(3));
+    let queued: Vec<Answers> = (0..5).map(|_| fake.ask("a", max_tokens(3)).1).collect();
+    drop(first_step);
+    let code = |answers: &Answers| answers.recv_timeout(PATIENCE).unwrap().unwrap_err().code();
+    assert_eq!(code(&running), "WORKERFAIL");
+    assert!(queued.iter().all(|answers| code(answers) == "NOMODEL"));
+    let refusal = fake.pool.permit(100).unwrap_err();
+    assert_eq!((refusal.code(), refusal.to_string().contains("failed again at once")), ("NOMODEL", true), "{refusal}");
+    assert!(fake.pool.join(Instant::now() + PATIENCE), "the worker has not ended");
 }
 
 #[test]

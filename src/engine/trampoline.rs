@@ -98,13 +98,22 @@ impl Report {
     }
 
     fn check(&self, call: &str, value: i32) -> Result<i32, EngineError> {
-        if self.threw == 0 {
-            return Ok(value);
+        match self.threw {
+            0 => Ok(value),
+            2 => Err(EngineError::Assertion(self.text(call))),
+            _ => Err(EngineError::Internal(self.text(call))),
         }
+    }
+
+    /// As [`Report::check`] for a call that changes a context, or reads what it may have left half-changed.
+    fn check_context(&self, call: &str, value: i32) -> Result<i32, EngineError> {
+        if self.threw == 0 { Ok(value) } else { Err(EngineError::ContextLost(self.text(call))) }
+    }
+
+    fn text(&self, call: &str) -> String {
         // SAFETY: snprintf in trampoline.cpp always writes a terminating NUL inside the 256 bytes.
         let text = unsafe { CStr::from_ptr(self.text.as_ptr()) };
-        let text = format!("{call} failed: {}", text.to_string_lossy());
-        Err(if self.threw == 2 { EngineError::Assertion(text) } else { EngineError::Internal(text) })
+        format!("{call} failed: {}", text.to_string_lossy())
     }
 }
 
@@ -113,6 +122,16 @@ impl Report {
 pub(super) fn catch_aborts() {
     // SAFETY: sets a plain function that needs no data.
     unsafe { infer_catch_aborts() };
+}
+
+unsafe extern "C-unwind" {
+    fn ggml_abort(file: *const c_char, line: c_int, format: *const c_char, ...) -> !;
+}
+
+/// The test hook: an assertion that fails. To be called where ggml is running, in a function without anything to drop.
+pub(super) fn fail_assertion() -> ! {
+    // SAFETY: constant strings, and a format without arguments; what it throws passes through frames with nothing to drop.
+    unsafe { ggml_abort(c"x/llama.cpp/test.c".as_ptr(), 7, c"on purpose".as_ptr()) }
 }
 
 /// Runs `call`, a function of llama.cpp that itself catches exceptions and returns an error, or one that calls it; also
@@ -134,7 +153,7 @@ pub(super) unsafe fn decode(ctx: *mut llama_context, batch: &llama_batch) -> Res
     // SAFETY: the caller's promise; `report` outlives the call.
     let status =
         unsafe { infer_try_decode(ctx, batch, &raw mut report.threw, report.text.as_mut_ptr(), report.text.len()) };
-    report.check("llama_decode", status)
+    report.check_context("llama_decode", status)
 }
 
 /// How long threads of the passes that this thread has run since the last call were ready to run and had no CPU; of each
@@ -215,7 +234,7 @@ pub(super) unsafe fn state_size(ctx: *mut llama_context, sequence: i32) -> Resul
     let (threw, text, capacity) = (&raw mut report.threw, report.text.as_mut_ptr(), report.text.len());
     // SAFETY: the caller's promise; `report` and `size` outlive the call.
     let status = unsafe { infer_try_state_size(ctx, sequence, &raw mut size, threw, text, capacity) };
-    report.check("llama_state_seq_get_size", status)?;
+    report.check_context("llama_state_seq_get_size", status)?;
     Ok(size)
 }
 
@@ -234,7 +253,7 @@ pub(super) unsafe fn save_state(ctx: *mut llama_context, sequence: i32, size: us
     // SAFETY: the caller's promise; `report` and `saved` outlive the call, and `state` has room for `size` bytes.
     let status =
         unsafe { infer_try_state_save(ctx, state.as_mut_ptr(), size, sequence, &raw mut saved, threw, text, capacity) };
-    report.check("llama_state_seq_get_data", status)?;
+    report.check_context("llama_state_seq_get_data", status)?;
     if saved == 0 || saved != size {
         return Err(EngineError::Internal(format!("llama.cpp saved {saved} of {size} bytes of a sequence")));
     }
@@ -254,7 +273,7 @@ pub(super) unsafe fn restore_state(ctx: *mut llama_context, sequence: i32, state
     let (bytes, size) = (state.as_ptr(), state.len());
     // SAFETY: the caller's promise; llama.cpp reads at most `size` bytes of `state`; the rest outlives the call.
     let status = unsafe { infer_try_state_restore(ctx, bytes, size, sequence, &raw mut read, threw, text, capacity) };
-    report.check("llama_state_seq_set_data", status)?;
+    report.check_context("llama_state_seq_set_data", status)?;
     if read == state.len() {
         return Ok(());
     }
@@ -282,7 +301,6 @@ mod tests {
         fn GOMP_single_start() -> bool;
         fn omp_get_thread_num() -> i32;
         fn omp_get_num_threads() -> i32;
-        fn ggml_abort(file: *const c_char, line: c_int, format: *const c_char, ...);
     }
 
     const THREADS: u32 = 4;
@@ -332,8 +350,7 @@ mod tests {
             let sum = &pass.sums[(round % 2) as usize];
             sum.fetch_add(1, Ordering::Relaxed);
             if pass.fails == Some(thread) && round == ROUNDS / 2 {
-                // SAFETY: constant strings, and a format without arguments.
-                unsafe { ggml_abort(c"x/llama.cpp/test.c".as_ptr(), 7, c"on purpose".as_ptr()) };
+                fail_assertion();
             }
             // SAFETY: every thread of the pass gets here.
             unsafe { GOMP_barrier() };

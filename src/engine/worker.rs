@@ -125,6 +125,36 @@ impl<D: Decoder> Worker<D> {
                 // Dropping the sinks answers the clients; the panic hook has logged the place.
                 self.forget_all();
             }
+            if let Some(error) = self.decoder.lost()
+                && !self.mend(&error)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Answers all requests that have lost what was read of them, and makes the decoder anew before the next one is taken; whether
+    /// that works. Saved sequences go as well: one of them may be the reason.
+    fn mend(&mut self, error: &EngineError) -> bool {
+        for place in &mut self.running {
+            if let Some(running) = place.take() {
+                running.finish(Err(error.clone()));
+            }
+        }
+        self.forget_all();
+        self.kept.forget();
+        let Self { inbox, decoder, .. } = self;
+        let mended = inbox.mend(error, || decoder.renew());
+        if !mended {
+            self.refuse_queued();
+        }
+        mended
+    }
+
+    /// Answers what is queued for a model that has failed.
+    fn refuse_queued(&self) {
+        while let (Next::Job(job), Some(failure)) = (self.inbox.poll(), self.inbox.failure()) {
+            fail(job, failure.clone());
         }
     }
 
@@ -142,7 +172,7 @@ impl<D: Decoder> Worker<D> {
 
     /// Takes requests while slots are free. Waits only when there is nothing else to do.
     fn admit(&mut self) {
-        while !self.closed && self.scheduler.free_slots() > 0 {
+        while !self.closed && self.scheduler.free_slots() > 0 && self.decoder.lost().is_none() {
             let next = if self.is_idle() {
                 self.decoder.rest();
                 self.inbox.wait()
@@ -154,7 +184,10 @@ impl<D: Decoder> Worker<D> {
                 (Next::Job(job), None) if job.ticket.is_cancelled() => {
                     fail(job, EngineError::Cancelled("before it began"))
                 }
-                (Next::Job(job), None) => self.start(job),
+                (Next::Job(job), None) => match self.inbox.failure() {
+                    Some(failure) => fail(job, failure.clone()),
+                    None => self.start(job),
+                },
                 (Next::Nothing, _) => return,
                 (Next::Closed, _) => self.closed = true,
             }
@@ -211,6 +244,9 @@ impl<D: Decoder> Worker<D> {
     fn step(&mut self) {
         self.drop_cancelled();
         self.inbox.panic_if_asked();
+        if let Some(times) = self.inbox.forced_failures() {
+            self.decoder.fail_next(times);
+        }
         self.receive(Duration::ZERO);
         self.begin_admitted();
         self.fill_gaps();

@@ -15,9 +15,17 @@ use crate::{hazards, split};
 /// # Errors
 /// Whatever stands in the way of handing this file to llama.cpp.
 pub fn check_file(path: &Path) -> Result<Header, GgufError> {
+    check_file_and_parts(path, |_| Ok(()))
+}
+
+/// As [`check_file`]; of a split model no other part is opened before `place` has allowed the path of each.
+///
+/// # Errors
+/// As [`check_file`], and with the reason that `place` gives.
+pub fn check_file_and_parts(path: &Path, place: impl Fn(&Path) -> Result<(), String>) -> Result<Header, GgufError> {
     let parsed = open(path, None)?;
     hazards::check(&parsed.header, &parsed.vocabulary)?;
-    split::check_parts(path, parsed.header)
+    split::check_parts(path, parsed.header, place)
 }
 
 /// The elements of the string array `key` of the file at `path`, such as the tokens of a vocabulary. Bytes

@@ -70,6 +70,16 @@ pub enum GgufError {
         /// Why.
         source: Box<GgufError>,
     },
+    /// A part of a split model must not be opened where it is.
+    #[error("part {part} of this split model, {file}, is refused: {reason}")]
+    PartElsewhere {
+        /// The number in the part's file name, from 1.
+        part: u64,
+        /// The name of its file without the folder, in quotes.
+        file: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl From<io::Error> for GgufError {

@@ -23,7 +23,7 @@ pub mod value;
 pub mod write;
 
 pub use adapter::{Adapter, check_adapter};
-pub use check::{check_file, read_strings};
+pub use check::{check_file, check_file_and_parts, read_strings};
 pub use error::GgufError;
 pub use header::{Header, TensorInfo};
 pub use split::part_paths;

@@ -9,11 +9,21 @@ use crate::open::open;
 use crate::value::Value;
 
 /// Returns the header of the model whose first part, at `path`, has the header `first`: its own when the model
-/// is one file, otherwise with the size and the tensors of all parts.
-pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, GgufError> {
+/// is one file, otherwise with the size and the tensors of all parts. `place` says whether a part may be opened; it is asked for
+/// all of them first.
+pub(crate) fn check_parts(
+    path: &Path,
+    mut first: Header,
+    place: impl Fn(&Path) -> Result<(), String>,
+) -> Result<Header, GgufError> {
     let parts = u64::from(first.get_u32("split.count").unwrap_or(0));
     if parts <= 1 {
         return Ok(first);
+    }
+    if parts > u64::from(u16::MAX) {
+        return Err(GgufError::Unusable(format!(
+            "it says that it is one of {parts} parts, more than llama.cpp can count"
+        )));
     }
     if first.get_u32("split.no") != Some(0) {
         return Err(GgufError::Unusable("it is a later part of a split model; load the first part".into()));
@@ -23,6 +33,10 @@ pub(crate) fn check_parts(path: &Path, mut first: Header) -> Result<Header, Gguf
             "it is the first of {parts} parts, whose name must end in -00001-of-{parts:05}.gguf"
         )));
     };
+    for part in 2..=parts {
+        let path = part_path(&prefix, part, parts);
+        place(&path).map_err(|reason| GgufError::PartElsewhere { part, file: file_name(&path), reason })?;
+    }
     for part in 2..=parts {
         let path = part_path(&prefix, part, parts);
         let refused = |source| GgufError::Part { part, file: file_name(&path), source: Box::new(source) };

@@ -270,6 +270,10 @@ pub const REREAD_MIN: u32 = 0;
 /// `REREAD`, in tokens: the longest chunk.
 pub const REREAD_MAX: u32 = CHUNK_TOKENS_MAX;
 
+/// Models whose load in the background failed and that are still listed: enough to see what went wrong, and few beside the models
+/// in service.
+pub const FAILED_LOADS: usize = 16;
+
 /// `infer.kv-budget`, in bytes: with a model of a hundred million parameters 45,000 tokens.
 pub const KV_BUDGET_DEFAULT: i64 = 1 << 30;
 /// `infer.kv-budget`: 0 keeps nothing.

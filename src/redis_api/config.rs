@@ -1,6 +1,6 @@
 //! Values of `CONFIG SET infer.*`; `lib.rs` registers them, workers read plain copies.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use redis_infer_sync::MainLock;
 use redis_module::configuration::{ConfigurationContext, ConfigurationValue};
@@ -22,6 +22,9 @@ pub static MAX_MEMORY: AtomicI64 = AtomicI64::new(limits::MAX_MEMORY_DEFAULT);
 
 /// `infer.kv-budget`: bytes that keys and values kept for later prompts may take.
 pub static KV_BUDGET: AtomicI64 = AtomicI64::new(limits::KV_BUDGET_DEFAULT);
+
+/// `infer.redact`: whether `SLOWLOG` and `MONITOR` show no arguments of `INFER.*` but the first.
+pub static REDACT: AtomicBool = AtomicBool::new(false);
 
 /// `infer.cpulist`: the CPUs that engine threads keep to; empty for all of the process.
 pub static CPU_LIST: Text =

@@ -1,7 +1,11 @@
 //! The way from Redis into a command handler and back.
 
+use std::ffi::c_int;
+use std::sync::atomic::Ordering;
+
 use redis_module::{Context, RedisResult, RedisString, RedisValue};
 
+use super::config::REDACT;
 use super::guard::guarded;
 use super::key_positions;
 use super::pending::HandlerScope;
@@ -18,6 +22,16 @@ pub enum Outcome {
 
 /// A command handler: gets the arguments without the command name.
 pub type Handler = fn(&Context, &[&[u8]]) -> Result<Outcome, Failure>;
+
+/// Has Redis show all arguments but the command's name and the first one, which names a model, an index or a key, as `(redacted)`
+/// in `SLOWLOG` and `MONITOR`, as it does for the passwords of AUTH.
+fn redact(ctx: &Context, count: usize) {
+    let Some(redact) = api!(RedisModule_RedactClientCommandArgument) else { return };
+    for place in (2..count).filter_map(|place| c_int::try_from(place).ok()) {
+        // SAFETY: ctx is the live context of a handler; a place that the client's command does not have is refused.
+        unsafe { redact(ctx.ctx, place) };
+    }
+}
 
 /// Runs `handler` and sends its reply; for the one-line functions that `redis_module!` registers.
 ///
@@ -37,6 +51,9 @@ pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisR
         handler(ctx, &args)
     });
     let blocked = scope.leave();
+    if REDACT.load(Ordering::Relaxed) {
+        redact(ctx, args.len());
+    }
     let answer = match outcome {
         Some(Ok(Outcome::Reply(value))) => Some(Ok(value)),
         Some(Ok(Outcome::Pending)) => None,

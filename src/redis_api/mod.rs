@@ -41,3 +41,4 @@ pub mod preflight;
 pub mod reply;
 pub mod set_removal;
 pub mod vset;
+pub mod warnings;

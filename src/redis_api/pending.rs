@@ -75,7 +75,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 const CLOCK_SLACK: Duration = Duration::from_millis(20);
 
 /// Codes of failures that are for whoever runs the server, not only for the client.
-const LOGGED: [&str; 3] = ["INTERNAL", "OOM", "LOADFAIL"];
+const LOGGED: [&str; 4] = ["INTERNAL", "WORKERFAIL", "OOM", "LOADFAIL"];
 
 /// How to block a client.
 pub struct BlockOptions {

@@ -66,6 +66,29 @@ fn a_load_in_the_background_that_fails_is_listed_with_its_reason_until_it_is_for
 }
 
 #[test]
+fn of_failed_loads_the_last_ones_stay_listed_and_others_are_as_they_were() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    for number in 0..40 {
+        let name = format!("m{number}");
+        client.ok(&cmd!["INFER.LOAD", &name, "/nowhere/model.gguf", "ASYNC"]);
+        eventually("the load has failed", || state(&mut client, &name) == "failed");
+    }
+    let listed = client.ok(&cmd!["INFER.MODELS"]);
+    let mut names: Vec<&str> = array(&listed).iter().map(|model| text(field(model, "name"))).collect();
+    let mut expected: Vec<String> = (24..40).map(|number| format!("m{number}")).collect();
+    expected.push("chat".to_owned());
+    names.sort_unstable();
+    expected.sort();
+    assert_eq!(names, expected);
+    client.refused(&cmd!["INFER.MODEL", "m23"], "NOMODEL", "");
+    client.refused(&cmd!["INFER.UNLOAD", "m23"], "NOMODEL", "");
+    client.ok(&cmd!["INFER.UNLOAD", "m24"]);
+    client.refused(&cmd!["INFER.MODEL", "m24"], "NOMODEL", "");
+    client.ok(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", "MAXTOKENS", 1]);
+}
+
+#[test]
 fn the_name_of_a_failed_load_can_be_used_again() {
     let server = Server::start();
     let mut client = server.client();

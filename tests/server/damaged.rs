@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 use redis_infer_gguf::check_file;
 
-use crate::harness::{CHAT, Client, EMBED, Model, Refusal, Server, cmd, report, seed};
+use crate::harness::{CHAT, Client, EMBED, Model, Refusal, Server, cmd, field, report, seed, text};
 
 /// Damaged copies of each model; with `REDIS_INFER_DAMAGED` in the environment as many as it says.
 const COPIES: usize = 1000;
@@ -160,16 +160,19 @@ fn a_failed_assertion_of_llama_cpp_while_a_model_loads_is_an_error() {
 }
 
 #[test]
-fn a_failed_assertion_of_llama_cpp_while_a_model_computes_is_an_error_from_then_on() {
+fn a_model_that_llama_cpp_cannot_compute_at_all_has_failed_after_the_first_request_and_says_so() {
     let mut server = Server::with(&[EMBED]);
     let mut client = server.client();
     let path = with_setting(&server, "bert.embedding_length_out", 1023);
     client.ok(&cmd!["INFER.LOAD", "m", path.to_str().unwrap(), "WORKERS", 1, "THREADS", 1]);
+    let embed = cmd!["INFER.EMBED", "m", 1, "text"];
+    let refusal = client.refused(&embed, "WORKERFAIL", "send the request again");
+    assert!(refusal.text.contains("out of bounds"), "{refusal:?}");
     for _ in 0..3 {
-        let refusal =
-            client.refused(&cmd!["INFER.EMBED", "m", 1, "text"], "INTERNAL", "llama.cpp cannot compute this model");
+        let refusal = client.refused(&embed, "NOMODEL", "model 'm' has failed");
         assert!(refusal.text.contains("out of bounds") && refusal.text.contains("INFER.UNLOAD it"), "{refusal:?}");
     }
+    assert_eq!(text(field(&client.ok(&cmd!["INFER.MODEL", "m"]), "state")), "failed");
     client.ok(&cmd!["INFER.EMBED", "embed", 1, "text"]);
     client.ok(&cmd!["INFER.UNLOAD", "m"]);
     server.assert_alive();

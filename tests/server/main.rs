@@ -56,6 +56,7 @@ mod rag;
 mod rag_cache;
 mod rag_cache_refusals;
 mod rag_sources;
+mod redacted;
 mod remaking;
 mod replicas;
 mod requests;
@@ -77,6 +78,9 @@ mod storm;
 mod threads;
 mod tokens;
 mod unload_early;
+mod unloading;
+mod visible_paths;
+mod warnings;
 
 mod dropping;
 mod reindex;

@@ -32,7 +32,8 @@ const TEXTS: [&str; 3] = ["infer.cpulist", "infer.model-dir", "infer.models"];
 fn expected(number: impl Fn(&Setting) -> i64) -> Vec<(String, String)> {
     let numbers = SETTINGS.iter().map(|setting| (setting.name.to_owned(), number(setting).to_string()));
     let texts = TEXTS.iter().map(|&name| (name.to_owned(), String::new()));
-    let mut all: Vec<(String, String)> = numbers.chain(texts).collect();
+    let switch = ("infer.redact".to_owned(), "no".to_owned());
+    let mut all: Vec<(String, String)> = numbers.chain(texts).chain([switch]).collect();
     all.sort();
     all
 }
@@ -115,6 +116,7 @@ fn config_rewrite_keeps_every_setting_over_a_restart() {
     client.ok(&cmd!["CONFIG", "SET", "infer.queue-limit", 9]);
     client.ok(&cmd!["CONFIG", "SET", "infer.max-memory", "8gb"]);
     client.ok(&cmd!["CONFIG", "SET", "infer.kv-budget", "100mb"]);
+    client.ok(&cmd!["CONFIG", "SET", "infer.redact", "yes"]);
     let before = all(&mut client);
     for (value, default) in before.iter().zip(expected(|setting| setting.default)) {
         assert_ne!(*value, default, "a default would prove nothing");

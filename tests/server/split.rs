@@ -54,6 +54,39 @@ fn a_part_that_is_missing_damaged_or_exchanged_is_named() {
 }
 
 #[test]
+fn a_later_part_outside_the_folder_of_models_is_refused_for_its_place_and_not_opened() {
+    let models = tempfile::TempDir::new().unwrap();
+    let mut server = Server::configured(&[], &["--infer.model-dir", models.path().to_str().unwrap()]);
+    let shape = LlamaShape { ctx_train: 2048, ..LlamaShape::default() };
+    let files = write_llama_split(&models.path().join("m"), &shape, 1, 3).unwrap();
+    let mut client = server.client();
+    let load = cmd!["INFER.LOAD", "m", files[0].to_str().unwrap()];
+    let whole = std::fs::read(&files[2]).unwrap();
+    let outside = server.folder().join("outside");
+    std::fs::remove_file(&files[2]).unwrap();
+    std::os::unix::fs::symlink(&outside, &files[2]).unwrap();
+    // Not even whether there is something is told, nor that the part before it is damaged.
+    let second = std::fs::read(&files[1]).unwrap();
+    for before in [&second[..], b"text"] {
+        std::fs::write(&files[1], before).unwrap();
+        for content in [None, Some(&b"garbage"[..]), Some(&whole[..])] {
+            if let Some(content) = content {
+                std::fs::write(&outside, content).unwrap();
+            }
+            let refusal = client.refused(&load, "LOADFAIL", "there is no file at this path inside infer.model-dir");
+            assert!(refusal.text.contains("part 3 of this split model, 'm-00003-of-00003.gguf'"), "{refusal:?}");
+            let _ = std::fs::remove_file(&outside);
+        }
+    }
+    std::fs::remove_file(&files[2]).unwrap();
+    std::fs::write(&files[2], &whole).unwrap();
+    client.refused(&load, "LOADFAIL", "part 2");
+    std::fs::write(&files[1], &second).unwrap();
+    client.ok(&load);
+    server.assert_alive();
+}
+
+#[test]
 fn a_part_of_another_model_is_refused() {
     let mut server = Server::start();
     let files = parts(&server);

@@ -98,8 +98,10 @@ impl Context {
         if free_memory().is_some_and(|free| size as u64 > free / 4) {
             return Err(EngineError::OutOfMemory(format!("no room to save the {size} bytes of a sequence")));
         }
+        let ptr = self.settled(sequence)?;
         // SAFETY: `&mut self` makes this the only use of the context, and the sequence was found to exist.
-        unsafe { trampoline::save_state(self.ptr.as_ptr(), sequence.cast_signed(), size) }
+        let saved = unsafe { trampoline::save_state(ptr, sequence.cast_signed(), size) };
+        self.noting_loss(saved)
     }
 
     /// Bytes that [`Context::save`] would give.
@@ -107,9 +109,10 @@ impl Context {
     /// # Errors
     /// `INTERNAL`, as there.
     pub(in crate::engine) fn saved_bytes(&mut self, sequence: u32) -> Result<usize, EngineError> {
-        self.check_settled(sequence)?;
+        let ptr = self.settled(sequence)?;
         // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
-        unsafe { trampoline::state_size(self.ptr.as_ptr(), sequence.cast_signed()) }
+        let size = unsafe { trampoline::state_size(ptr, sequence.cast_signed()) };
+        self.noting_loss(size)
     }
 
     /// Makes a sequence hold what was saved from a context of the same model and settings.
@@ -117,10 +120,11 @@ impl Context {
     /// # Errors
     /// As [`Context::save`]; the sequence is empty then.
     pub(in crate::engine) fn restore(&mut self, sequence: u32, state: &[u8]) -> Result<(), EngineError> {
-        let restored = self.check_settled(sequence).and_then(|()| {
+        let restored = self.settled(sequence).and_then(|ptr| {
             // SAFETY: `&mut self` makes this the only use of the context, and the sequence was just found to exist.
-            unsafe { trampoline::restore_state(self.ptr.as_ptr(), sequence.cast_signed(), state) }
+            unsafe { trampoline::restore_state(ptr, sequence.cast_signed(), state) }
         });
+        let restored = self.noting_loss(restored);
         if restored.is_err() {
             self.clear_sequence(sequence);
         }
@@ -137,11 +141,10 @@ impl Context {
         unsafe { sys::llama_memory_seq_add(memory, id, positions, -1, -positions) };
     }
 
-    fn check_settled(&self, sequence: u32) -> Result<(), EngineError> {
-        if self.is_settled() && self.broken.is_none() && sequence < self.spec.sequences {
-            return Ok(());
-        }
-        Err(EngineError::Internal(format!("sequence {sequence} cannot be saved or restored now")))
+    /// The context, when `sequence` can be saved or restored.
+    fn settled(&self, sequence: u32) -> Result<*mut sys::llama_context, EngineError> {
+        let live = self.live().filter(|_| self.is_settled() && sequence < self.spec.sequences);
+        live.ok_or_else(|| EngineError::Internal(format!("sequence {sequence} cannot be saved or restored now")))
     }
 
     /// Cuts a sequence behind its first `length` tokens (at least 1); `false` when the next token could not be
@@ -176,14 +179,11 @@ impl Context {
         }
     }
 
-    /// `None` for encoders, which keep nothing between calls, and after a failed assertion, when nobody knows what they
-    /// keep.
+    /// `None` for encoders, which keep nothing between calls, and when nobody knows what is kept.
     pub(super) fn memory(&mut self) -> Option<sys::llama_memory_t> {
-        if self.broken.is_some() {
-            return None;
-        }
+        let ptr = self.live()?;
         // SAFETY: the context is live.
-        let memory = unsafe { sys::llama_get_memory(self.ptr.as_ptr()) };
+        let memory = unsafe { sys::llama_get_memory(ptr) };
         (!memory.is_null()).then_some(memory)
     }
 }

@@ -150,6 +150,11 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
+    /// The files it names.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        [self.path.as_str()].into_iter().chain(self.lora.as_ref().map(|lora| lora.path.as_str()))
+    }
+
     /// Parses the arguments after the command's name. With one argument, that is the path and its file stem the name.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ pub fn outcome(reply: Result<Value, RedisError>) -> Outcome {
 
 fn refusal(failure: Failure) -> Outcome {
     match failure.code() {
-        "QUEUEFULL" | "MODELLOADING" | "LOADING" => Outcome::Retry(failure),
+        "QUEUEFULL" | "WORKERFAIL" | "MODELLOADING" | "LOADING" => Outcome::Retry(failure),
         "NOINDEX" | "NOVECTORSETS" | "NOMODEL" | "NOPERM" | "NOAUTH" | "READONLY" | "MISMATCH" | "OOM"
         | "WRONGTYPE" => Outcome::Fatal(failure),
         _ if failure.is_connection() || failure.is_unknown_command() => Outcome::Fatal(failure),
@@ -115,6 +115,7 @@ mod tests {
         assert!(matches!(refusal(Failure::connection("lost")), Outcome::Fatal(_)));
         assert!(matches!(of("ERR", "text is not valid"), Outcome::Failed(_)));
         assert!(matches!(of("QUEUEFULL", "full"), Outcome::Retry(_)));
+        assert!(matches!(of("WORKERFAIL", "again"), Outcome::Retry(_)));
     }
 
     #[test]
