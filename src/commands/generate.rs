@@ -47,7 +47,7 @@ fn copy_prompt(ctx: &Context, request: &Generate<'_>, served: &Served) -> Result
 
 /// Copies the tokens of `keys` while the lock is held, and checks that the model knows them.
 pub(super) fn stored_tokens(ctx: &Context, keys: &[&[u8]], served: &Served) -> Result<Vec<Segment>, Failure> {
-    let keyspace = Keyspace::of(ctx);
+    let keyspace = Keyspace::of(ctx).alone();
     let mut room = served.context as usize;
     let mut stored = Vec::with_capacity(keys.len() + 1);
     for key in keys {

@@ -34,6 +34,7 @@ pub mod prefix;
 pub mod prompt;
 pub mod ranking;
 pub mod sched;
+pub mod slots;
 mod speed;
 pub mod stop;
 pub mod token_blob;

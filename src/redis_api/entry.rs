@@ -5,6 +5,7 @@ use redis_module::{Context, RedisResult, RedisString, RedisValue};
 use super::guard::guarded;
 use super::key_positions;
 use super::pending::HandlerScope;
+use super::relay;
 use super::reply::{Failure, Value, send};
 
 /// How a handler leaves.
@@ -29,6 +30,9 @@ pub type Handler = fn(&Context, &[&[u8]]) -> Result<Outcome, Failure>;
 /// Never; replies are sent here because `redis_module` would garble error texts.
 pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisResult {
     if key_positions::told(ctx, args) {
+        return Ok(RedisValue::NoReply);
+    }
+    if relay::taken(ctx) {
         return Ok(RedisValue::NoReply);
     }
     let scope = HandlerScope::enter();

@@ -37,6 +37,8 @@ pub mod lock_times;
 pub mod log;
 pub mod pending;
 pub mod preflight;
+mod relay;
 pub mod reply;
 pub mod set_removal;
+mod slot;
 pub mod vset;

@@ -45,6 +45,7 @@ mod load;
 mod logging;
 mod lora;
 mod memory;
+mod migration;
 mod minilm;
 mod paths;
 mod persistence;
