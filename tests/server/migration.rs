@@ -12,6 +12,10 @@ use crate::harness::{
     field, int, paragraph_index, report, seed, text,
 };
 
+/// Two texts that are a chunk each.
+const CAT: &str = "the cat and the dog in the city";
+const DOG: &str = "the dog in the city of the cat";
+
 const PATHS: [&str; 3] = ["a.md", "b.md", "c.md"];
 
 /// An index `docs` with three documents, and the node beside that of its slot.
@@ -20,7 +24,7 @@ fn index(cluster: &Cluster) -> (Slot<'_>, usize) {
     let mut client = slot.server().client();
     client.ok(&paragraph_index("docs"));
     for path in PATHS {
-        client.ok(&ingest(path, &format!("the cat {path}\n\nthe dog in the city")));
+        client.ok(&ingest(path, &format!("{CAT} {path}\n\n{DOG} {path}")));
     }
     let to = (slot.at + 1) % cluster.nodes.len();
     (slot, to)
@@ -93,7 +97,7 @@ fn half_an_index_at_the_old_node_is_never_answered_for() {
         client.refused(&cmd!["INFER.FORGET", "docs", "c.md"], "TRYAGAIN", "");
         client.refused(&ingest("d.md", "the cat"), "TRYAGAIN", "");
         client.refused(&search(), "TRYAGAIN", "");
-        client.refused(&cmd!["INFER.RAG", "docs", "the city", "MAXTOKENS", 2], "TRYAGAIN", "");
+        client.refused(&cmd!["INFER.RAG", "docs", "the city", "K", 100, "MAXTOKENS", 2], "TRYAGAIN", "");
         client.refused(&cmd!["INFER.DROPINDEX", "docs"], "TRYAGAIN", "");
     }
     slot.carry("docs", to);
@@ -116,7 +120,7 @@ fn commands_whose_keys_are_all_there_work_at_both_nodes_while_a_slot_is_on_its_w
     slot.begin(to);
     assert_eq!(array(&client.ok(&search())).len(), 6);
     client.ok(&cmd!["INFER.RAG", "docs", "the city", "MAXTOKENS", 2]);
-    client.ok(&ingest("a.md", "paris\n\nthe dog"));
+    client.ok(&ingest("a.md", &format!("{DOG}\n\n{CAT}")));
     assert_eq!(client.ok(&cmd!["INFER.FORGET", "docs", "b.md"]), Value::Int(2));
     // A key that is nowhere yet cannot be told from one that has gone ahead.
     client.refused(&ingest("new.md", "the cat"), "TRYAGAIN", "");
@@ -125,13 +129,13 @@ fn commands_whose_keys_are_all_there_work_at_both_nodes_while_a_slot_is_on_its_w
     }
     assert_eq!(array(&asking(&mut target, &search()).unwrap()).len(), 4);
     asking(&mut target, &cmd!["INFER.RAG", "docs", "the city", "MAXTOKENS", 2]).unwrap();
-    asking(&mut target, &ingest("a.md", "the city\n\nthe cat of paris")).unwrap();
+    asking(&mut target, &ingest("a.md", &format!("{CAT}\n\n{CAT} paris"))).unwrap();
     assert_eq!(asking(&mut target, &cmd!["INFER.FORGET", "docs", "c.md"]).unwrap(), Value::Int(2));
     assert_eq!(asking(&mut target, &ingest("new.md", "the cat")).unwrap_err().code, "TRYAGAIN");
     // For one command only.
     assert_eq!(target.refused(&search(), "MOVED", "").text, slot.redirection(slot.at));
     slot.finish(to);
-    let expected = BTreeMap::from([("a.md".to_owned(), vec!["the city".to_owned(), "the cat of paris".to_owned()])]);
+    let expected = BTreeMap::from([("a.md".to_owned(), vec![CAT.to_owned(), format!("{CAT} paris")])]);
     assert_eq!(documents(&mut target, "docs"), expected);
     target.ok(&ingest("new.md", "the cat"));
     assert_eq!(documents(&mut target, "docs").len(), 2);
