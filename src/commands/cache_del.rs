@@ -55,7 +55,7 @@ pub fn cache_del(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (keyspace, keys) = (Keyspace::of(ctx).above_maxmemory(), CacheKeys::new(request.cache));
     // Nothing of something else is removed.
     read_settings(&keyspace, &keys)?;
-    let caller = Caller::of(ctx, COMMAND);
+    let caller = Caller::of(ctx, COMMAND).with_key(ctx, keys.settings());
     if let Some(scope) = request.scope {
         keyspace.check_write("UNLINK", &[&keys.answer(b"x")])?;
         check_tidying(&keyspace, &keys)?;

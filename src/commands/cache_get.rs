@@ -58,7 +58,7 @@ pub fn cache_get(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (pending, ticket) = block_for_model(ctx, COMMAND, &served)?;
     let embedding = Embedding { served, permit, ticket };
     let question = Question {
-        caller: Caller::of(ctx, COMMAND),
+        caller: Caller::of(ctx, COMMAND).with_key(ctx, keys.settings()),
         keys,
         settings,
         prompt: request.prompt.to_owned(),

@@ -61,7 +61,7 @@ pub fn cache_set(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let permit = served.permit(queue_limit())?;
     let (pending, ticket) = block_for_model(ctx, COMMAND, &served)?;
     let setting = Setting {
-        caller: Caller::of(ctx, COMMAND),
+        caller: Caller::of(ctx, COMMAND).with_key(ctx, keys.settings()),
         ticket: ticket.clone(),
         keys,
         settings: settings.unwrap_or_else(|| settings_with(&served)),

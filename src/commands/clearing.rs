@@ -57,7 +57,10 @@ impl Clearing {
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
         let Some(keys) = self.generations.last() else { return Ok(ControlFlow::Break(())) };
         // What cannot be read is no index.
-        let settings = read_settings(keyspace, &self.index).ok().flatten();
+        let settings = match read_settings(keyspace, &self.index) {
+            Err(failure) if failure.is_of_slot() => return Err(failure),
+            settings => settings.ok().flatten(),
+        };
         let in_use = settings.map(|settings| self.index.data(settings.generation));
         if in_use.as_ref() == Some(keys) {
             self.generations.pop();

@@ -50,7 +50,7 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     keyspace.check_write("UNLINK", &[&note])?;
     let cache = CacheKeys::of_index(request.index);
     check_removing(&keyspace, &cache)?;
-    let caller = Caller::of(ctx, COMMAND);
+    let caller = Caller::of(ctx, COMMAND).with_key(ctx, keys.settings());
     let mut count = None;
     if settings.is_some() {
         count = Some(documents(&keyspace, &keys.data(generation))?.unsigned_abs());

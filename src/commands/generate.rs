@@ -62,7 +62,7 @@ pub(super) fn check_blob(blob: &[u8], room: usize) -> Result<(), Failure> {
 
 /// Copies the tokens of `keys` while the lock is held, and checks that the model knows them.
 pub(super) fn stored_tokens(ctx: &Context, keys: &[&[u8]], served: &Served) -> Result<Vec<Segment>, Failure> {
-    let keyspace = Keyspace::of(ctx);
+    let keyspace = Keyspace::of(ctx).alone();
     let mut room = served.context as usize;
     let mut stored = Vec::with_capacity(keys.len() + 1);
     for key in keys {

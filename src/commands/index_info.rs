@@ -27,6 +27,7 @@ pub fn index_info(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let (keyspace, keys) = (Keyspace::of(ctx), IndexKeys::new(request.index));
     let settings = require_settings(&keyspace, &keys)?;
     let data = keys.data(settings.generation);
+    keyspace.check_here(&data.stats())?;
     let stats = Stats::read(&keyspace, &data)?;
     let vectors = vset::size(&keyspace, &data.vectors())?;
     let db = Caller::of(ctx, COMMAND).db;

@@ -73,7 +73,7 @@ pub fn ingest(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let models = index_models(&settings)?;
     let permit = models.embedder.permit(queue_limit())?;
     let (pending, ticket) = block_for_model(ctx, COMMAND, &models.embedder)?;
-    let caller = Caller::of(ctx, COMMAND);
+    let caller = Caller::of(ctx, COMMAND).with_key(ctx, keys.settings());
     let ingest = Ingest {
         ingesting: Ingesting::begin(caller.db, request.index),
         caller,

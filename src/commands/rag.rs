@@ -62,6 +62,7 @@ pub fn rag(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     keyspace_thread::start(ctx)?;
     let (keyspace, keys) = (Keyspace::of(ctx), IndexKeys::new(request.index));
     let (settings, caller) = (require_settings(&keyspace, &keys)?, Caller::of(ctx, COMMAND));
+    let caller = caller.with_key(ctx, keys.settings());
     let models = index_models(&settings)?;
     let told = Told::of(&request, settings.kv);
     let question: Arc<str> = request.query.into();

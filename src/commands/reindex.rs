@@ -92,7 +92,7 @@ pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     clearing::check_rights(&keyspace, &now)?;
     clearing::check_rights(&keyspace, &next)?;
     let permit = embedder.permit(queue_limit())?;
-    let caller = Caller::of(ctx, COMMAND);
+    let caller = Caller::of(ctx, COMMAND).with_key(ctx, keys.settings());
     let count = documents(&keyspace, &now)?.unsigned_abs();
     let work = Reindexing::begin(caller.db, request.index, count)
         .ok_or_else(|| Failure::err(format!("index {} is being made anew already", shown(keys.settings()))))?;

@@ -49,7 +49,7 @@ pub fn search(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let question = Question {
         arrived: Instant::now(),
         text: request.query.into(),
-        caller: Caller::of(ctx, "INFER.SEARCH"),
+        caller: Caller::of(ctx, "INFER.SEARCH").with_key(ctx, keys.settings()),
         keys,
         settings,
         selection: request.selection,

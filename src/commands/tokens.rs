@@ -65,7 +65,7 @@ fn store(ctx: &Context, key: &[u8], blob: &[u8], count: usize, expire: Option<u6
     if let Some(seconds) = &seconds {
         args.extend([b"EX".as_slice(), seconds.as_bytes()]);
     }
-    Keyspace::of(ctx).write("SET", &args)?;
+    Keyspace::of(ctx).alone().write("SET", &args)?;
     Ok(Value::from(count))
 }
 
@@ -75,7 +75,7 @@ pub fn detokenize(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let request = Detokenize::parse(args)?;
     refuse_blocking(ctx, "INFER.DETOKENIZE")?;
     let served = engine()?.find(request.model)?;
-    let keyspace = Keyspace::of(ctx);
+    let keyspace = Keyspace::of(ctx).alone();
     let mut tokens = Vec::new();
     for key in &request.keys {
         tokens.append(&mut keyspace.token_key(key, limits::KEY_TOKENS_MAX - tokens.len())?);

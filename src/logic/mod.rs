@@ -37,6 +37,7 @@ pub mod prompt;
 pub mod ranking;
 pub mod sched;
 pub mod server_fixes;
+pub mod slots;
 mod speed;
 pub mod stop;
 pub mod token_blob;

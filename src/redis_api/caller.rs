@@ -1,9 +1,14 @@
 //! Who sent a command: what later work on the keyspace must run as.
 
+use std::sync::Arc;
+
 use redis_module::{Context, RedisString};
 
+use super::relay::Relay;
+use super::slot;
+
 /// The selected database and ACL user of a client, captured while its command is handled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Number of the selected database.
     pub db: i32,
@@ -14,6 +19,8 @@ pub struct Caller {
     pub command: &'static str,
     /// Redis' id of the client, for the log.
     pub client: u64,
+    /// Where the client may use keys only because it sent `ASKING` or `READONLY`.
+    pub(super) relay: Option<Arc<Relay>>,
 }
 
 impl Caller {
@@ -23,7 +30,14 @@ impl Caller {
             // SAFETY: ctx is the live context of a handler or callback.
             unsafe { selected(ctx.ctx) }
         });
-        Self { db, user: user(ctx), command, client: client_id(ctx) }
+        Self { db, user: user(ctx), command, client: client_id(ctx), relay: None }
+    }
+
+    /// The same, for later work on `key` of the command and what belongs to it: in a cluster the client's `ASKING` and `READONLY` count for
+    /// it too. In the handler of the command.
+    pub fn with_key(self, ctx: &Context, key: &[u8]) -> Self {
+        let relay = if slot::needs_flags(ctx, key) { Relay::begin(ctx) } else { None };
+        Self { relay, ..self }
     }
 }
 

@@ -9,6 +9,7 @@ use super::config::REDACT;
 use super::guard::guarded;
 use super::key_positions;
 use super::pending::HandlerScope;
+use super::relay;
 use super::reply::{Failure, Value, send};
 
 /// How a handler leaves.
@@ -43,6 +44,9 @@ fn redact(ctx: &Context, count: usize) {
 /// Never; replies are sent here because `redis_module` would garble error texts.
 pub fn dispatch(ctx: &Context, args: &[RedisString], handler: Handler) -> RedisResult {
     if key_positions::told(ctx, args) {
+        return Ok(RedisValue::NoReply);
+    }
+    if relay::taken(ctx) {
         return Ok(RedisValue::NoReply);
     }
     let scope = HandlerScope::enter();

@@ -9,6 +9,7 @@ pub use super::call::Reply;
 use super::call::call;
 use super::call_apart::{self, Coming};
 use super::reply::{Failure, shown};
+use super::slot;
 use crate::logic::token_blob;
 
 // Letters of RM_Call: v arguments as an array, C check the user's ACL, E errors as replies, 3 RESP3 replies,
@@ -35,6 +36,7 @@ const WRITE_ABOVE_MAXMEMORY_DRY_RUN: &CStr = c"vCE3SD";
 pub struct Keyspace<'a> {
     ctx: &'a Context,
     above_maxmemory: bool,
+    alone: bool,
 }
 
 impl fmt::Debug for Keyspace<'_> {
@@ -46,7 +48,12 @@ impl fmt::Debug for Keyspace<'_> {
 impl<'a> Keyspace<'a> {
     /// The keyspace of `ctx`, the context of a handler or a reply callback.
     pub fn of(ctx: &'a Context) -> Self {
-        Self { ctx, above_maxmemory: false }
+        Self { ctx, above_maxmemory: false, alone: false }
+    }
+
+    /// The same, for keys that stand in the command themselves and to which no others belong: Redis has looked whether they are here.
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// For the neighbours in this room, who know what they may do with it.
@@ -94,7 +101,7 @@ impl<'a> Keyspace<'a> {
     /// # Errors
     /// As for [`Keyspace::read`].
     pub fn check_read(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
-        call(self.ctx, command, READ_DRY_RUN, args).map(drop)
+        self.dry_run(command, READ_DRY_RUN, args)
     }
 
     /// Whether [`Keyspace::write`] would be allowed to run this; changes nothing.
@@ -104,7 +111,7 @@ impl<'a> Keyspace<'a> {
     pub fn check_write(&self, command: &'static str, args: &[&[u8]]) -> Result<(), Failure> {
         refuse_while_paused()?;
         let flags = if self.above_maxmemory { WRITE_ABOVE_MAXMEMORY_DRY_RUN } else { WRITE_DRY_RUN };
-        call(self.ctx, command, flags, args).map(drop)
+        self.dry_run(command, flags, args)
     }
 
     /// The token ids stored at `key` (see [`token_blob`]), at most `most` of them.
@@ -124,7 +131,7 @@ impl<'a> Keyspace<'a> {
         // Before it is copied: a value may have hundreds of megabytes, and everybody waits.
         let count = self.string_length(key) / size_of::<u32>();
         if count > most {
-            call(self.ctx, "GET", READ_DRY_RUN, &[key])?;
+            self.dry_run("GET", READ_DRY_RUN, &[key])?;
             let text = format!("key {} holds {count} tokens, but there is room for {most}", shown(key));
             return Err(Failure::new("CTXLIMIT", text));
         }
@@ -135,6 +142,14 @@ impl<'a> Keyspace<'a> {
                 .map_err(|error| Failure::new("BADTOKENS", format!("key {}: {error}", shown(key)))),
             _ => Err(Failure::internal("GET answered with something that is not a string")),
         }
+    }
+
+    /// Refuses to go on at a replica, which is not told that a slot is on its way, if it has no such key.
+    ///
+    /// # Errors
+    /// `MOVED`.
+    pub fn check_here(&self, key: &[u8]) -> Result<(), Failure> {
+        slot::check_here(self.ctx, key)
     }
 
     /// How many token ids are stored at `key`; 0 when there is no such key or it holds something else.
@@ -182,7 +197,8 @@ impl<'a> Keyspace<'a> {
     }
 
     fn call(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<Reply, Failure> {
-        match call(self.ctx, command, flags, args) {
+        self.check_whole(command, args)?;
+        match call(self.ctx, command, flags, args).map_err(|failure| self.translated(command, args, failure)) {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(Failure::internal(format!("the server did not answer {command}"))),
             // One command of ours reads many keys, so Redis' text alone would leave the caller guessing.
@@ -191,6 +207,22 @@ impl<'a> Keyspace<'a> {
                 Err(Failure::new("WRONGTYPE", format!("{}: {key}", failure.text)))
             }
             Err(failure) => Err(failure),
+        }
+    }
+
+    fn dry_run(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<(), Failure> {
+        self.check_whole(command, args)?;
+        call(self.ctx, command, flags, args).map(drop).map_err(|failure| self.translated(command, args, failure))
+    }
+
+    fn check_whole(&self, command: &str, args: &[&[u8]]) -> Result<(), Failure> {
+        if self.alone { Ok(()) } else { slot::check_whole(self.ctx, command, args) }
+    }
+
+    fn translated(&self, command: &str, args: &[&[u8]], failure: Failure) -> Failure {
+        match slot::key_of(command, args) {
+            Some(key) => slot::translated(self.ctx, key, failure),
+            None => failure,
         }
     }
 }

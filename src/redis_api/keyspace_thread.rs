@@ -34,6 +34,7 @@ use super::caller::Caller;
 use super::guard::guarded;
 use super::keyspace::{Keyspace, Reply};
 use super::lock_times::KEYSPACE_THREAD;
+use super::relay::Relay;
 use super::reply::Failure;
 use crate::logic::limits;
 
@@ -294,6 +295,9 @@ impl Detached {
 
     /// One scope under the lock.
     fn run_scope(&self, job: Job, stop: &AtomicBool) -> Option<Waiting> {
+        if let Some(relay) = job.caller.relay.clone() {
+            return run_there(&relay, job, stop);
+        }
         let Some(locked) = Locked::take(self.0) else {
             refuse(job, Failure::internal("this server does not let modules lock it"));
             return None;
@@ -346,15 +350,39 @@ impl Locked {
     }
 
     fn work(&self, job: Job) -> Option<Waiting> {
-        let context = Context::new(self.0.as_ptr());
-        let Job { caller, work } = job;
-        let acting = match ActingAs::new(&context, &caller) {
-            Ok(acting) => acting,
-            Err(failure) => return work(Err(failure)),
-        };
-        let waiting = work(Ok(&Keyspace::of(&context)));
-        drop(acting);
-        waiting
+        act(&Context::new(self.0.as_ptr()), job)
+    }
+}
+
+fn act(context: &Context, job: Job) -> Option<Waiting> {
+    let Job { caller, work } = job;
+    let acting = match ActingAs::new(context, &caller) {
+        Ok(acting) => acting,
+        Err(failure) => return work(Err(failure)),
+    };
+    let waiting = work(Ok(&Keyspace::of(context)));
+    drop(acting);
+    waiting
+}
+
+/// One scope on the main thread, for a caller whose flags count (see `relay`); this thread waits for its end.
+fn run_there(relay: &Relay, job: Job, stop: &AtomicBool) -> Option<Waiting> {
+    let (sender, ended) = bounded(1);
+    relay.run(Box::new(move |context: &Context| {
+        let since = Instant::now();
+        let waiting = act(context, job);
+        KEYSPACE_THREAD.record(since.elapsed());
+        // There is room for it; nobody waits any more when the server stops.
+        let _stopped = sender.try_send(waiting);
+    }));
+    loop {
+        match ended.recv_timeout(STOP_INTERVAL) {
+            Ok(waiting) => return waiting,
+            // A job that was dropped has answered.
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::SeqCst) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
 }
 

@@ -46,6 +46,7 @@ mod logging;
 mod lora;
 mod main_thread;
 mod memory;
+mod migration;
 mod minilm;
 mod paths;
 mod persistence;

@@ -50,6 +50,31 @@ impl Cluster {
         Self { nodes: nodes.into() }
     }
 
+    /// A replica of a node, with these models, up to date.
+    #[track_caller]
+    pub fn replica_of(&self, node: usize, models: &[Model]) -> Server {
+        let bus = free_port().to_string();
+        let replica = Server::configured(&[], &["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        let mut client = replica.client();
+        let mut master = self.nodes[node].client();
+        let their_bus = master.ok(&cmd!["CONFIG", "GET", "cluster-port"]);
+        let their_bus = text(super::field(&their_bus, "cluster-port"));
+        client.ok(&cmd!["CLUSTER", "MEET", "127.0.0.1", self.nodes[node].port, their_bus]);
+        let id = master.text(&cmd!["CLUSTER", "MYID"]);
+        eventually("the nodes know each other", || {
+            client.text(&cmd!["CLUSTER", "INFO"]).contains("cluster_known_nodes:4")
+        });
+        client.ok(&cmd!["CLUSTER", "REPLICATE", id]);
+        eventually("the replica is connected", || {
+            client.text(&cmd!["INFO", "replication"]).contains("master_link_status:up")
+                && client.text(&cmd!["CLUSTER", "INFO"]).contains("cluster_state:ok")
+        });
+        for model in models {
+            client.ok(&model.load());
+        }
+        replica
+    }
+
     /// A connection that sends each command to the node that has its keys.
     #[track_caller]
     pub fn client(&self) -> redis::cluster::ClusterConnection {

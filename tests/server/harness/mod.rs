@@ -7,6 +7,7 @@ mod index;
 mod models;
 mod reply;
 mod server;
+mod slot;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use index::{ANIMALS, Documents, FRANCE, crowd, documents, keys_of, paragraph
 pub use models::{BASE, CHAT, EMBED, HUGE, Model, RANK, SLOW, SLOW_EMBED, SLOW_RANK, STEADY, STRICT};
 pub use reply::{array, bytes, doubles, field, float, floats, int, pairs, text};
 pub use server::{Server, free_port, module};
+pub use slot::{Follower, Slot};
 
 /// Longer than anything here takes, also when other programs leave the engine, which is niced, a tenth of a CPU.
 pub const PATIENCE: Duration = Duration::from_secs(120);
