@@ -277,7 +277,7 @@ mod tests {
         let expected = GenerateOptions {
             max_tokens: 7,
             sampling,
-            form: Some(OutputForm::JsonSchema(true.into())),
+            form: Some(OutputForm::JsonSchema("true".into())),
             stop: vec!["END".into(), "MAXTOKENS".into()],
             timeout: Some(Duration::from_millis(1500)),
             with_tokens: true,
