@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
@@ -20,6 +20,7 @@ use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, T
 use llguidance::{Matcher, ParserFactory};
 
 use super::error::EngineError;
+use super::forms::Place;
 use super::model::Model;
 use crate::logic::options::{FormError, OutputForm, PlainForm};
 
@@ -40,7 +41,7 @@ const JSON_SPACE: &str = r"[ \n\t]{0,16}";
 #[derive(Default)]
 pub(super) struct Constraints(OnceLock<Result<Shared, String>>);
 
-struct Shared {
+pub(super) struct Shared {
     factory: ParserFactory,
     ends: Arc<[u32]>,
 }
@@ -61,7 +62,7 @@ impl Constraints {
 }
 
 impl Shared {
-    fn compile(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
+    pub(super) fn compile(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
         let plain = form.plain()?;
         // It guards itself against its panics, but not everywhere.
         let compiled = catch_unwind(AssertUnwindSafe(|| self.begin(plain)));
@@ -84,7 +85,7 @@ impl Shared {
         let begins =
             matcher.is_accepting().and_then(|empty| if empty { Ok(()) } else { matcher.compute_mask().map(drop) });
         match begins {
-            Ok(()) => Ok(Constraint { matcher, ends: Arc::clone(&self.ends), masked: Vec::new() }),
+            Ok(()) => Ok(Constraint { matcher, ends: Arc::clone(&self.ends), masked: Vec::new(), place: None }),
             Err(error) => Err(reason(&error)),
         }
     }
@@ -132,6 +133,8 @@ pub struct Constraint {
     ends: Arc<[u32]>,
     /// Logits of the allowed tokens, kept for its memory.
     masked: Vec<f32>,
+    /// Held while it waits for a worker.
+    place: Option<Place>,
 }
 
 impl fmt::Debug for Constraint {
@@ -141,6 +144,16 @@ impl fmt::Debug for Constraint {
 }
 
 impl Constraint {
+    /// Has it hold `place` until a worker takes it.
+    pub(super) fn waiting_at(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// It waits no longer.
+    pub(super) fn taken(self) -> Self {
+        Self { place: None, ..self }
+    }
+
     /// Whether the answer may go on with `token`, or end with it.
     pub(super) fn allows(&mut self, token: u32) -> Result<bool, EngineError> {
         if self.ends.contains(&token) {

@@ -24,6 +24,9 @@ pub fn deeper_than(limit: usize, mentions: &[Vec<Mention>], root: usize) -> Opti
     }
     let of = |definition: usize| mentions.get(definition).map_or(&[][..], Vec::as_slice);
     let mut seen = vec![Seen::Not; mentions.len()];
+    if let Some(seen) = seen.get_mut(root) {
+        *seen = Seen::Begun;
+    }
     // Definitions on the way here, each with how many of its mentions were looked at, and the levels found below it.
     let mut way = vec![(root, 0, 0)];
     while let Some((definition, next, levels)) = way.last_mut() {

@@ -29,6 +29,9 @@ fn size(schema: &Value) -> usize {
     }
 }
 
+/// Keywords that only bring schemas together.
+const COMBINE: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
+
 struct Extent<'a> {
     definitions: &'a [Value],
     sizes: Vec<usize>,
@@ -58,8 +61,15 @@ impl<'a> Extent<'a> {
 
     /// Goes through what `schemas` say about the same value.
     fn together(&mut self, schemas: &[&'a Value], level: usize) -> Result<(), SchemaError> {
+        let says = |schema: &&'a Value| {
+            **schema != Value::Bool(true) && schema.as_object().is_none_or(|members| !members.is_empty())
+        };
+        let schemas: Vec<&'a Value> = schemas.iter().copied().filter(says).collect();
+        if schemas.is_empty() {
+            return Ok(());
+        }
         // A reference by itself stays one, and what it leads to is looked at once.
-        if let [Value::Object(only)] = schemas
+        if let [Value::Object(only)] = schemas.as_slice()
             && let (1, Some(number)) = (only.len(), referred(only))
         {
             if self.begun.insert(number) {
@@ -67,7 +77,7 @@ impl<'a> Extent<'a> {
             }
             return Ok(());
         }
-        self.add(Known::default(), schemas, level)
+        self.add(Known::default(), &schemas, level)
     }
 
     fn add(&mut self, mut known: Known<'a>, schemas: &[&'a Value], level: usize) -> Result<(), SchemaError> {
@@ -93,7 +103,9 @@ impl<'a> Extent<'a> {
                     None => {}
                 }
             }
-            known.objects.push(members);
+            if members.keys().any(|keyword| !COMBINE.contains(&keyword.as_str())) {
+                known.objects.push(members);
+            }
         }
         if types(&known.objects) == 0 {
             return Ok(());
@@ -101,6 +113,11 @@ impl<'a> Extent<'a> {
         let Some(choices) = known.choices.pop() else { return self.objects(&known.objects, level) };
         for choice in choices {
             self.spend(known.objects.len())?;
+            if known.objects.is_empty() && known.choices.is_empty() {
+                // Nothing else is said.
+                self.together(&[choice], level + 1)?;
+                continue;
+            }
             self.add(known.clone(), &[choice], level + 1)?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::SchemaError;
-use super::keywords::{Holds, allows_all, enforced, not_enforced};
+use super::keywords::{Holds, allows_all, count, enforced, not_enforced};
 use super::references::{Key, Places, key};
 use crate::logic::limits::{
     JSON_ONE_OF_MAX, JSON_PATTERN_PROPERTIES_MAX, JSON_PATTERNS_MAX, JSON_PROPERTIES_MAX, JSON_REFERENCE_DEPTH_MAX,
@@ -254,7 +254,11 @@ impl<'a> Rewriter<'a> {
                 }
                 (_, value) => {
                     self.count_patterns(usize::from(matches!(keyword, "pattern" | "format")))?;
-                    plain.insert(keyword.to_owned(), value.clone());
+                    // 2.0 is a count too, but not to llguidance.
+                    let counted =
+                        keyword.ends_with("Items") || keyword.ends_with("Length") || keyword.ends_with("Properties");
+                    let whole = if counted { count(value).map(Value::from) } else { None };
+                    plain.insert(keyword.to_owned(), whole.unwrap_or_else(|| value.clone()));
                 }
             }
         }
