@@ -4,7 +4,7 @@
 SHELL := bash
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo serve test test-unit test-redis lint bench chunk-kv quality scale hostile soak setup models clean setup-build setup-run
+.PHONY: help build demo serve test test-unit test-redis lint bench chunk-kv quality scale hostile soak fuzz setup models clean setup-build setup-run
 
 # Where things are: cache, cargo target folder, redis-server, models.
 ENV := set -eu; . scripts/env.sh;
@@ -52,6 +52,10 @@ hostile: setup-run build models ## inputs that once ended, stalled or bloated a 
 
 soak: setup-run build models ## random commands from several clients for MINUTES=10; NICE=20, BUSY=1; fails when memory grows or anything hangs
 	@NICE="$(NICE)" BUSY="$(BUSY)" HUNG="$(HUNG)" scripts/soak.sh "$(MINUTES)"
+
+fuzz: setup-build ## hostile grammars, schemas, filters, attributes, messages, token blobs and model headers for MINUTES=10
+	@$(ENV) export REDIS_INFER_FUZZ_SECONDS=$$(( $(or $(MINUTES),10) * 60 / 7 )); \
+	    nice cargo test --release --lib engine::tests::fuzz -- --test-threads 1 --nocapture
 
 setup: ## install and fetch what building, running and testing need (root and apt; otherwise it says what to install)
 	@scripts/setup.sh test

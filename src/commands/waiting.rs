@@ -12,7 +12,7 @@ use super::{chunk_rows, live};
 use crate::engine::{
     EmbedJob, EngineError, Errand, GenerateJob, Generation, Permit, RerankJob, Served, Splice, Ticket,
 };
-use crate::logic::options::GenerateOptions;
+use crate::logic::options::{GenerateOptions, OutputForm};
 use crate::logic::prompt::Segment;
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::pending::{BlockOptions, PendingReply};
@@ -175,9 +175,10 @@ impl WaitingForText {
         splices: Vec<Splice>,
         shape: impl FnOnce(Generation, &Served) -> E + Send + 'static,
     ) {
-        let constraint = match self.options.form.as_ref().map(|form| self.served.constraint(form)).transpose() {
-            Ok(constraint) => constraint,
-            Err(error) => return self.fail(error.into()),
+        // What is wrong with a form is said before the request waits; it waits as text.
+        let has_form = match self.options.form.as_ref().map(OutputForm::plain).transpose() {
+            Ok(plain) => plain.is_some(),
+            Err(error) => return self.fail(EngineError::from(error).into()),
         };
         let Self { served, pending, ticket, options, arrived, permit } = self;
         ticket.prompt_tokens.store(count(prompt.len()), Ordering::Relaxed);
@@ -187,18 +188,9 @@ impl WaitingForText {
             Err(error) => pending.finish(Err(error.into())),
         });
         let ready = Instant::now();
-        served.generate(GenerateJob {
-            prompt,
-            options,
-            constraint,
-            splices,
-            cut: None,
-            ticket,
-            arrived,
-            ready,
-            permit,
-            done,
-        });
+        let job =
+            GenerateJob { prompt, options, constraint: None, splices, cut: None, ticket, arrived, ready, permit, done };
+        if has_form { served.generate_in_form(job) } else { served.generate(job) }
     }
 }
 

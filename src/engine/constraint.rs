@@ -3,9 +3,16 @@
 //! llguidance does it, not llama.cpp's own grammars: those have no bound on time or memory (an ambiguous grammar grows
 //! without end, in a worker that others wait for), throw and abort, and look at the whole vocabulary for each token. Here
 //! every step has a budget, and running out of it is an error of the one request.
+//!
+//! It recurses through what it compiles. `logic::gbnf` and `logic::json_schema` bound that, so that a quarter of the stack of
+//! an engine thread is enough.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+
+#[cfg(test)]
+pub(super) mod tests;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
@@ -13,8 +20,9 @@ use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, T
 use llguidance::{Matcher, ParserFactory};
 
 use super::error::EngineError;
+use super::forms::Place;
 use super::model::Model;
-use crate::logic::options::OutputForm;
+use crate::logic::options::{FormError, OutputForm, PlainForm};
 
 /// Work for one step, in items of the parser: tens of milliseconds. Enough for the whole vocabulary of a large model
 /// under a grammar that allows nearly everything.
@@ -23,8 +31,8 @@ const STEP_ITEMS: usize = 1_000_000;
 const STEP_FUEL: u64 = 1_000_000;
 /// States of the lexer, about 2 KB each.
 const LEXER_STATES: usize = 20_000;
-/// Symbols of a compiled grammar.
-const GRAMMAR_SYMBOLS: usize = 100_000;
+/// Symbols of a compiled grammar. llguidance numbers them with 16 bits, and panics when there are more.
+const GRAMMAR_SYMBOLS: usize = 60_000;
 
 /// White space between the parts of a JSON text: free, but small models would go on with it for ever.
 const JSON_SPACE: &str = r"[ \n\t]{0,16}";
@@ -33,7 +41,7 @@ const JSON_SPACE: &str = r"[ \n\t]{0,16}";
 #[derive(Default)]
 pub(super) struct Constraints(OnceLock<Result<Shared, String>>);
 
-struct Shared {
+pub(super) struct Shared {
     factory: ParserFactory,
     ends: Arc<[u32]>,
 }
@@ -49,28 +57,39 @@ impl Constraints {
     pub(super) fn compile(&self, model: &Model, form: &OutputForm) -> Result<Constraint, EngineError> {
         let shared = self.0.get_or_init(|| Shared::new(model));
         let shared = shared.as_ref().map_err(|error| EngineError::Internal(error.clone()))?;
+        shared.compile(form)
+    }
+}
+
+impl Shared {
+    pub(super) fn compile(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
+        let plain = form.plain()?;
+        // It guards itself against its panics, but not everywhere.
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.begin(plain)));
+        let compiled = compiled.unwrap_or_else(|_| Err("panic".to_owned()));
+        compiled.map_err(|reason| FormError::Unusable { option: form.option(), reason }.into())
+    }
+
+    fn begin(&self, form: PlainForm) -> Result<Constraint, String> {
         let grammar = match form {
-            OutputForm::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
-            OutputForm::JsonSchema(schema) => {
-                let mut schema = schema.clone();
+            PlainForm::Lark(lark) => TopLevelGrammar::from_lark(lark),
+            PlainForm::JsonSchema(mut schema) => {
                 if let Some(members) = schema.as_object_mut() {
                     members.insert("x-guidance".to_owned(), serde_json::json!({ "whitespace_pattern": JSON_SPACE }));
                 }
                 TopLevelGrammar::from_json_schema(schema)
             }
         };
-        let mut matcher = Matcher::new(shared.factory.create_parser(grammar));
+        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
         // Also says whether there is a text of this form at all.
         let begins =
             matcher.is_accepting().and_then(|empty| if empty { Ok(()) } else { matcher.compute_mask().map(drop) });
         match begins {
-            Ok(()) => Ok(Constraint { matcher, ends: Arc::clone(&shared.ends), masked: Vec::new() }),
-            Err(error) => Err(EngineError::BadForm { option: form.option(), reason: reason(&error) }),
+            Ok(()) => Ok(Constraint { matcher, ends: Arc::clone(&self.ends), masked: Vec::new(), _place: None }),
+            Err(error) => Err(reason(&error)),
         }
     }
-}
 
-impl Shared {
     fn new(model: &Model) -> Result<Self, String> {
         let vocabulary = model.facts.vocabulary;
         let ends: Vec<u32> = (0..vocabulary).filter(|&token| model.is_end(token)).collect();
@@ -81,10 +100,15 @@ impl Shared {
                 model.piece(token, &mut word).map(|()| word)
             })
             .collect();
-        let words = words.map_err(|error| error.to_string())?;
+        Self::of(&words.map_err(|error| error.to_string())?, ends)
+    }
+
+    /// For tokens with these bytes, of which `ends` end an answer.
+    fn of(words: &[Vec<u8>], ends: Vec<u32>) -> Result<Self, String> {
+        let vocabulary = u32::try_from(words.len()).map_err(|error| error.to_string())?;
         // Where there is no end token, its place is never asked for.
         let info = TokRxInfo::new(vocabulary, ends.first().copied().unwrap_or(0));
-        let environment = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
+        let environment = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, words)));
         let mut factory = ParserFactory::new(
             &(environment as _),
             InferenceCapabilities::default(),
@@ -109,6 +133,8 @@ pub struct Constraint {
     ends: Arc<[u32]>,
     /// Logits of the allowed tokens, kept for its memory.
     masked: Vec<f32>,
+    /// Held while it waits for a worker.
+    _place: Option<Place>,
 }
 
 impl fmt::Debug for Constraint {
@@ -118,6 +144,16 @@ impl fmt::Debug for Constraint {
 }
 
 impl Constraint {
+    /// Has it hold `place` until a worker takes it.
+    pub(super) fn waiting_at(self, place: Place) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
+    /// It waits no longer.
+    pub(super) fn taken(self) -> Self {
+        Self { _place: None, ..self }
+    }
+
     /// Whether the answer may go on with `token`, or end with it.
     pub(super) fn allows(&mut self, token: u32) -> Result<bool, EngineError> {
         if self.ends.contains(&token) {
@@ -160,12 +196,32 @@ fn failed(error: impl fmt::Display) -> EngineError {
     EngineError::FormTooComplex(reason(&error))
 }
 
-/// The first line, because errors of llguidance go on with its state and a backtrace.
+/// What llguidance says, in words that name what is to be changed; its errors go on with its state and a backtrace.
 fn reason(error: &impl fmt::Display) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
+    let says = |part: &str| text.contains(part);
     if line.contains("NoExtension") {
         return "no token can follow".to_owned();
     }
-    line.chars().filter(|c| !c.is_control()).take(200).collect()
+    let words = if line.starts_with("panic") {
+        "its parts are too large for the compiler; make it simpler"
+    } else if says("oneOf constraints are not supported") {
+        "'oneOf' cannot be enforced where two of its choices may hold for one value; use 'anyOf'"
+    } else if says("circular references with sibling keys") {
+        "'$ref' beside other keywords leads back to itself"
+    } else if says("stack level exceeded") || says("schema too large") {
+        "'allOf', 'anyOf', 'oneOf' and '$ref' combine too many schemas"
+    } else if says("Unable to determine if regex is empty") {
+        "'pattern', 'format' and the lengths of a string are too much together; leave out one of them"
+    } else if says("are not disjoint") || says("regexes") && says("are disjoint") {
+        "'patternProperties' cannot be enforced where a name may have two of its patterns"
+    } else {
+        // A regular expression is quoted over several lines.
+        let line = text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(line);
+        let of =
+            if says("regex parse error") { "'pattern' is not a regular expression that can be enforced: " } else { "" };
+        return of.chars().chain(line.chars()).filter(|&c| c == ' ' || c.is_ascii_graphic()).take(200).collect();
+    };
+    words.to_owned()
 }

@@ -2,6 +2,7 @@
 
 use crate::logic::kv_rows::KvError;
 use crate::logic::limits;
+use crate::logic::options::FormError;
 
 /// An error of the engine. Its text says what happened and what to do; [`EngineError::code`] is the first word of the
 /// reply.
@@ -185,14 +186,9 @@ pub enum EngineError {
         /// Why there is none.
         reason: String,
     },
-    /// A grammar or schema that cannot be compiled.
-    #[error("{option} cannot be used: {reason}")]
-    BadForm {
-        /// The option.
-        option: &'static str,
-        /// What the compiler says.
-        reason: String,
-    },
+    /// A grammar or schema that cannot be used.
+    #[error(transparent)]
+    BadForm(#[from] FormError),
     /// A grammar or schema that takes too much work for one token.
     #[error("the answer could not follow its GRAMMAR or JSONSCHEMA any further ({0}); make it simpler")]
     FormTooComplex(String),
@@ -281,7 +277,7 @@ impl EngineError {
             | Self::EmptyText { .. }
             | Self::RunTooLong { .. }
             | Self::EmptyPrompt
-            | Self::BadForm { .. }
+            | Self::BadForm(_)
             | Self::FormTooComplex(_)
             | Self::TooManyDimensions { .. }
             | Self::NoSplicing { .. }

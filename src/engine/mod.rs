@@ -8,6 +8,7 @@
 //! | `infer-emb-N` | WORKERS of each embedding model | one `llama_context` | its model's queue |
 //! | `infer-rank-N` | WORKERS of each reranking model | one `llama_context` | its model's queue |
 //! | `infer-desk-N` | 3 | nothing | texts to tokenize, prompts to assemble |
+//! | `infer-form` | one of each generation model that was asked for an answer of a form | nothing | requests with a form, then a place ahead of the workers |
 //! | (named as their worker) | a worker's threads for one forward pass, less one | nothing | the next pass (`team.cpp`) |
 //! | `infer-trim` | 1, not niced | nothing | freed memory to give back |
 //! | `infer-load` | one per load or unload that runs, two while layouts are compared | the model until it is ready, and the contexts that are measured | the file, or the workers to end |
@@ -61,6 +62,7 @@ mod desk;
 mod embedder;
 mod error;
 mod exit;
+mod forms;
 mod free_memory;
 mod huge_pages;
 mod job;

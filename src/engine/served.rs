@@ -10,6 +10,7 @@ use super::context::{AbortSwitch, Context, ContextSpec, Output, UBATCH};
 use super::decoder::LlamaDecoder;
 use super::embedder::{self, Embedder};
 use super::error::EngineError;
+use super::forms::Forms;
 use super::job::{Block, EmbedJob, GenerateJob, Generation, Permit, ReadJob, RerankJob, Splice, Ticket};
 use super::kv_store::{KvStore, ModelStore};
 use super::measure::Trial;
@@ -54,6 +55,7 @@ pub struct Served {
     workers: Workers,
     reservation: Reservation,
     constraints: Constraints,
+    forms: Forms,
     kept: Arc<ModelStore>,
     reads: Arc<BlockReads>,
     stop: Stop,
@@ -134,6 +136,7 @@ impl Served {
                 Workers::Embed(embed_pool(spec("infer-rank", layout), &model, Output::Scores, context, share(true))?)
             }
         };
+        let forms = Forms::new(host.manners, stop.clone(), (layout.workers * layout.slots) as usize);
         Ok(Self {
             model,
             options,
@@ -145,6 +148,7 @@ impl Served {
             stop,
             reservation,
             constraints: Constraints::default(),
+            forms,
             kept,
             reads: Arc::default(),
             metrics: Arc::clone(host.metrics),
@@ -179,7 +183,7 @@ impl Served {
     ///
     /// # Errors
     /// `ERR` when it cannot be used.
-    pub fn constraint(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
+    pub(super) fn constraint(&self, form: &OutputForm) -> Result<Constraint, EngineError> {
         self.constraints.compile(&self.model, form)
     }
 
@@ -249,7 +253,19 @@ impl Served {
         self.submit(job);
     }
 
-    fn submit(&self, job: GenerateJob) {
+    /// As [`Served::generate`], for an answer of the form in the job's options, which is compiled when its turn is near.
+    pub fn generate_in_form(self: &Arc<Self>, mut job: GenerateJob) {
+        job.done = self.metrics.counting_generation(job.done);
+        if let Err(error) = self.check_prompt(job.prompt.len(), job.options.max_tokens as usize) {
+            return job.answer(Err(error));
+        }
+        if let Err(refused) = self.forms.push(Arc::clone(self), job) {
+            let (job, error) = *refused;
+            job.answer(Err(error));
+        }
+    }
+
+    pub(super) fn submit(&self, job: GenerateJob) {
         let checked = self
             .check_prompt(job.prompt.len(), job.options.max_tokens as usize)
             .and_then(|()| Splice::check(&job.splices, job.prompt.len()));

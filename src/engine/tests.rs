@@ -1,6 +1,7 @@
 //! The engine without Redis: the batching loop over a fake decoder, then over llama.cpp with small random models.
 
 mod drafts;
+mod fuzz;
 mod keeping;
 mod lending;
 mod loading;

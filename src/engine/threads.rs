@@ -12,8 +12,9 @@ use crate::logic::cpu_list::CPUS;
 use crate::logic::cpu_list::CpuList;
 
 /// Stack of an engine thread. Only what is used takes memory; std::regex, with which llama.cpp splits text for some
-/// tokenizers, uses hundreds of bytes per character of a word. See `Model::tokenize`.
-const STACK: usize = 64 << 20;
+/// tokenizers, uses hundreds of bytes per character of a word. See `Model::tokenize`. Grammars and schemas get along with a quarter
+/// of it, see `constraint`.
+pub(super) const STACK: usize = 64 << 20;
 
 /// How engine threads behave beside others.
 #[derive(Debug, Clone, Copy, Default)]

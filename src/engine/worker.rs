@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::constraint::Constraint;
 use super::context::Decoded;
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
@@ -198,7 +199,7 @@ impl<D: Decoder> Worker<D> {
         job.ticket.start();
         let prompt = std::mem::take(&mut job.prompt);
         let prompt_tokens = prompt.len();
-        let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take());
+        let sampler = Sampler::new(&job.options.sampling, &prompt, job.constraint.take().map(Constraint::taken));
         let payoff = self.payoff.as_mut().filter(|_| job.cut.is_none());
         let lookup = payoff.map(|payoff| {
             payoff.begin();

@@ -3,13 +3,20 @@
 //! Every character becomes a terminal of its own, because llguidance's lexer takes the longest match and GBNF knows no
 //! lexer: a choice between `"a" "bc"` and `"ab"` must stay open. What GBNF calls `root` becomes `start`, rule `n` becomes
 //! `rn`. Left recursion, which llama.cpp refuses, is fine.
+//!
+//! What follows recurses through parentheses, repetitions and rules, and multiplies repetitions out; so all of them are
+//! counted here, over the references between rules, before it begins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use thiserror::Error;
 
-use super::limits::{GRAMMAR_DEPTH_MAX, GRAMMAR_REPEAT_MAX};
+use super::limits::{
+    GRAMMAR_DEPTH_MAX, GRAMMAR_REFERENCE_DEPTH_MAX, GRAMMAR_REPEAT_MAX, GRAMMAR_RULES_MAX, GRAMMAR_SYMBOLS_MAX,
+    GRAMMAR_TERMINALS_MAX,
+};
+use super::nesting::{Mention, deeper_than};
 
 /// Why a grammar cannot be used; the text is printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -24,9 +31,10 @@ pub struct GbnfError {
 /// The grammar in Lark.
 ///
 /// # Errors
-/// When it is not GBNF, uses a rule that it does not define, defines one twice, has no rule `root`, or nests too deeply.
+/// When it is not GBNF, uses a rule that it does not define, defines one twice, has no rule `root`, or is larger or nested
+/// more deeply than the limits allow.
 pub fn to_lark(grammar: &str) -> Result<String, GbnfError> {
-    Parser { rest: grammar, line: 1, rules: HashMap::new(), names: Vec::new() }.grammar()
+    Parser { rest: grammar, line: 1, rules: HashMap::new(), names: Vec::new(), size: Size::default() }.grammar()
 }
 
 /// Characters of a rule's name that an error repeats.
@@ -40,6 +48,62 @@ struct Parser<'a> {
     rules: HashMap<&'a str, (usize, bool)>,
     /// Names by number, each with the line that first mentions it.
     names: Vec<(&'a str, usize)>,
+    size: Size,
+}
+
+/// What the grammar takes when it is compiled.
+#[derive(Debug, Default)]
+struct Size {
+    /// Symbols that it is about to have.
+    symbols: usize,
+    /// The different characters and classes.
+    terminals: HashSet<String>,
+    /// By the number of a rule: the rules that its body mentions, each with the levels of parentheses and repetitions there.
+    mentions: Vec<Vec<Mention>>,
+}
+
+/// The signs behind an item, taken together: `+?` is `*`, and so is `**`.
+#[derive(Debug, Default, Clone, Copy)]
+struct Signs {
+    /// It may be left out.
+    optional: bool,
+    /// There may be more of it.
+    many: bool,
+}
+
+impl Signs {
+    fn add(&mut self, sign: char) {
+        self.optional |= sign != '+';
+        self.many |= sign != '?';
+    }
+
+    /// The one sign that says the same; none if there was none.
+    fn one(self) -> Option<&'static str> {
+        match (self.optional, self.many) {
+            (true, true) => Some("*"),
+            (true, false) => Some("?"),
+            (false, true) => Some("+"),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Where the parser is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The rule whose body it is in.
+    rule: usize,
+    /// Levels of parentheses and repetitions around.
+    depth: usize,
+    /// Open parentheses.
+    parentheses: usize,
+}
+
+impl Place {
+    /// Behind another parenthesis.
+    fn inside(self) -> Self {
+        Self { depth: self.depth + 1, parentheses: self.parentheses + 1, ..self }
+    }
 }
 
 /// What ends an item of a sequence: a newline does, unless parentheses are open.
@@ -55,7 +119,7 @@ impl<'a> Parser<'a> {
         self.skip_space(Newlines::Skip);
         while !self.rest.is_empty() {
             let name = self.name().ok_or_else(|| self.error("a rule's name is expected"))?;
-            let number = self.number(name);
+            let number = self.number(name)?;
             if let Some((_, defined)) = self.rules.get_mut(name)
                 && std::mem::replace(defined, true)
             {
@@ -66,7 +130,7 @@ impl<'a> Parser<'a> {
                 return Err(self.error("'::=' is expected after the rule's name"));
             }
             self.skip_space(Newlines::Skip);
-            let body = self.alternates(0)?;
+            let body = self.alternates(Place { rule: number, depth: 0, parentheses: 0 })?;
             if !self.rest.is_empty() && !self.rest.starts_with(['\n', '\r']) {
                 return Err(self.error("the end of the line is expected"));
             }
@@ -78,31 +142,36 @@ impl<'a> Parser<'a> {
             return Err(GbnfError { line: *line, problem: format!("rule '{}' is not defined", shown(name)) });
         }
         match self.rules.get("root") {
-            Some((root, _)) => Ok(format!("start: r{root}\n{lark}")),
+            Some(&(root, _)) => {
+                self.check_references(root)?;
+                Ok(format!("start: r{root}\n{lark}"))
+            }
             None => Err(self.error("there is no rule 'root'")),
         }
     }
 
-    fn alternates(&mut self, depth: usize) -> Result<String, GbnfError> {
-        let mut choice = self.sequence(depth)?;
+    fn alternates(&mut self, place: Place) -> Result<String, GbnfError> {
+        let mut choice = self.sequence(place)?;
         while self.take("|") {
             self.skip_space(Newlines::Skip);
             choice.push_str(" | ");
-            choice.push_str(&self.sequence(depth)?);
+            choice.push_str(&self.sequence(place)?);
         }
         Ok(choice)
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<String, GbnfError> {
-        let newlines = if depth == 0 { Newlines::End } else { Newlines::Skip };
+    fn sequence(&mut self, place: Place) -> Result<String, GbnfError> {
+        let newlines = if place.parentheses == 0 { Newlines::End } else { Newlines::Skip };
+        self.count_symbols(1)?;
         let mut items = String::new();
         loop {
             self.skip_space(newlines);
             if self.rest.is_empty() || self.rest.starts_with(['|', ')', '\n', '\r']) {
                 break;
             }
-            let item = self.item(depth)?;
-            let item = self.repeated(item)?;
+            let from = self.mentions_of(place.rule);
+            let item = self.item(place)?;
+            let item = self.repeated(item, place, from)?;
             if !items.is_empty() {
                 items.push(' ');
             }
@@ -111,7 +180,8 @@ impl<'a> Parser<'a> {
         Ok(if items.is_empty() { r#""""#.to_owned() } else { items })
     }
 
-    fn item(&mut self, depth: usize) -> Result<String, GbnfError> {
+    fn item(&mut self, place: Place) -> Result<String, GbnfError> {
+        self.count_symbols(1)?;
         if self.take("\"") {
             return self.literal();
         }
@@ -119,39 +189,63 @@ impl<'a> Parser<'a> {
             return self.class();
         }
         if self.take(".") {
-            return Ok("/(?s:.)/".to_owned());
+            return self.terminal("/(?s:.)/".to_owned());
         }
         if self.take("(") {
-            if depth == GRAMMAR_DEPTH_MAX {
+            if place.parentheses == GRAMMAR_DEPTH_MAX {
                 return Err(self.error(format!("parentheses are nested more than {GRAMMAR_DEPTH_MAX} deep")));
             }
             self.skip_space(Newlines::Skip);
-            let inner = self.alternates(depth + 1)?;
+            let inner = self.alternates(place.inside())?;
             return if self.take(")") { Ok(format!("({inner})")) } else { Err(self.error("')' is missing")) };
         }
         match self.name() {
-            Some(name) => Ok(format!("r{}", self.number(name))),
+            Some(name) => {
+                let number = self.number(name)?;
+                if let Some(mentions) = self.size.mentions.get_mut(place.rule) {
+                    mentions.push(Mention { definition: number, depth: place.depth + 1 });
+                }
+                Ok(format!("r{number}"))
+            }
             None => Err(self.error("a rule's name, '\"', '[', '(' or '.' is expected")),
         }
     }
 
-    /// The item with what follows it of `*`, `+`, `?` and `{m,n}`.
-    fn repeated(&mut self, mut item: String) -> Result<String, GbnfError> {
+    /// The item with what follows it of `*`, `+`, `?` and `{m,n}`; it made the mentions from number `from` on.
+    fn repeated(&mut self, mut item: String, place: Place, from: usize) -> Result<String, GbnfError> {
+        let mut signs = Signs::default();
+        let mut levels = 0;
         loop {
             self.skip_space(Newlines::End);
-            let times = match self.rest.chars().next() {
+            match self.rest.chars().next() {
                 Some(sign @ ('*' | '+' | '?')) => {
                     self.rest = &self.rest[1..];
-                    sign.to_string()
+                    signs.add(sign);
+                    continue;
                 }
                 Some('{') => {
                     self.rest = &self.rest[1..];
-                    self.times()?
+                    let times = self.times()?;
+                    for times in signs.one().into_iter().chain([times.as_str()]) {
+                        item = format!("({item}){times}");
+                        levels += 1;
+                    }
+                    signs = Signs::default();
                 }
-                _ => return Ok(item),
-            };
-            item = format!("({item}){times}");
+                _ => break,
+            }
+            if levels > GRAMMAR_DEPTH_MAX {
+                return Err(self.error(format!("an item has more than {GRAMMAR_DEPTH_MAX} repetitions")));
+            }
         }
+        if let Some(sign) = signs.one() {
+            item = format!("({item}){sign}");
+            levels += 1;
+        }
+        self.count_symbols(levels)?;
+        let mentions = self.size.mentions.get_mut(place.rule).and_then(|mentions| mentions.get_mut(from..));
+        mentions.unwrap_or_default().iter_mut().for_each(|mention| mention.depth += levels);
+        Ok(item)
     }
 
     /// The rest of `{m}`, `{m,}` or `{m,n}`.
@@ -165,6 +259,7 @@ impl<'a> Parser<'a> {
             most = if self.rest.starts_with('}') { None } else { Some(self.count()?) };
             self.skip_space(Newlines::End);
         }
+        self.count_symbols(symbols_of(least) + symbols_of(most.unwrap_or(least).saturating_sub(least)))?;
         if !self.take("}") {
             return Err(self.error("'}' is missing"));
         }
@@ -187,7 +282,8 @@ impl<'a> Parser<'a> {
     fn literal(&mut self) -> Result<String, GbnfError> {
         let mut terminals = Vec::new();
         while !self.take("\"") {
-            terminals.push(format!("/{}/", escaped(self.character("'\"' is missing")?)));
+            let character = self.character("'\"' is missing")?;
+            terminals.push(self.terminal(format!("/{}/", escaped(character)))?);
         }
         Ok(match terminals.as_slice() {
             [] => r#""""#.to_owned(),
@@ -216,7 +312,50 @@ impl<'a> Parser<'a> {
         if set.len() == empty {
             return Err(self.error("[] matches nothing"));
         }
-        Ok(format!("/{set}]/"))
+        self.terminal(format!("/{set}]/"))
+    }
+
+    /// Takes note of a terminal.
+    fn terminal(&mut self, terminal: String) -> Result<String, GbnfError> {
+        self.count_symbols(1)?;
+        if !self.size.terminals.contains(&terminal) {
+            if self.size.terminals.len() == GRAMMAR_TERMINALS_MAX {
+                return Err(
+                    self.error(format!("there are more than {GRAMMAR_TERMINALS_MAX} different characters and classes"))
+                );
+            }
+            self.size.terminals.insert(terminal.clone());
+        }
+        Ok(terminal)
+    }
+
+    fn count_symbols(&mut self, symbols: usize) -> Result<(), GbnfError> {
+        self.size.symbols = self.size.symbols.saturating_add(symbols);
+        if self.size.symbols > GRAMMAR_SYMBOLS_MAX {
+            return Err(self.error(format!(
+                "with its repetitions multiplied out the grammar has more than {GRAMMAR_SYMBOLS_MAX} symbols"
+            )));
+        }
+        Ok(())
+    }
+
+    fn mentions_of(&self, rule: usize) -> usize {
+        self.size.mentions.get(rule).map_or(0, Vec::len)
+    }
+
+    /// Refuses rules that lead to others too deeply, counted from `root` with the parentheses and repetitions on the way.
+    fn check_references(&self, root: usize) -> Result<(), GbnfError> {
+        let too_deep = deeper_than(GRAMMAR_REFERENCE_DEPTH_MAX, &self.size.mentions, root);
+        match too_deep.and_then(|rule| self.names.get(rule)) {
+            None => Ok(()),
+            Some(&(name, line)) => Err(GbnfError {
+                line,
+                problem: format!(
+                    "below rule '{}' rules, parentheses and repetitions are nested more than {GRAMMAR_REFERENCE_DEPTH_MAX} deep",
+                    shown(name)
+                ),
+            }),
+        }
     }
 
     /// One character of a literal or a class.
@@ -257,13 +396,17 @@ impl<'a> Parser<'a> {
         (!name.is_empty()).then_some(name)
     }
 
-    fn number(&mut self, name: &'a str) -> usize {
+    fn number(&mut self, name: &'a str) -> Result<usize, GbnfError> {
         let next = self.names.len();
         let number = self.rules.entry(name).or_insert((next, false)).0;
         if number == next {
+            if next == GRAMMAR_RULES_MAX {
+                return Err(self.error(format!("there are more than {GRAMMAR_RULES_MAX} rules")));
+            }
             self.names.push((name, self.line));
+            self.size.mentions.push(Vec::new());
         }
-        number
+        Ok(number)
     }
 
     fn take(&mut self, token: &str) -> bool {
@@ -301,6 +444,12 @@ impl<'a> Parser<'a> {
 /// A character for a regular expression, inside and outside of a class.
 fn escaped(character: char) -> String {
     format!("\\x{{{:x}}}", u32::from(character))
+}
+
+/// An upper bound of the symbols that llguidance makes of a repetition: it cuts it by four again and again.
+fn symbols_of(times: u32) -> usize {
+    const PER_CUT: usize = 24;
+    if times == 0 { 0 } else { PER_CUT * (times.ilog2() as usize / 2 + 1) }
 }
 
 fn shown(name: &str) -> &str {
@@ -342,7 +491,7 @@ mod tests {
     fn repetition_binds_to_the_whole_item() {
         assert_eq!(
             lark(r#"root ::= "ab"* root+? [0-9]{2} .{1,} .{ 0 , 3 }"#),
-            "start: r0\nr0: ((/\\x{61}/ /\\x{62}/))* ((r0)+)? (/[\\x{30}-\\x{39}]/){2,2} (/(?s:.)/){1,} (/(?s:.)/){0,3}\n"
+            "start: r0\nr0: ((/\\x{61}/ /\\x{62}/))* (r0)* (/[\\x{30}-\\x{39}]/){2,2} (/(?s:.)/){1,} (/(?s:.)/){0,3}\n"
         );
     }
 
@@ -383,10 +532,60 @@ mod tests {
     }
 
     #[test]
+    fn signs_behind_signs_are_one_sign() {
+        for (signs, one) in
+            [("??", "?"), ("++", "+"), ("**", "*"), ("+?", "*"), ("?+", "*"), ("?*+", "*"), ("+ + ?", "*")]
+        {
+            assert_eq!(lark(&format!("root ::= .{signs}")), format!("start: r0\nr0: (/(?s:.)/){one}\n"), "{signs}");
+        }
+        assert_eq!(lark("root ::= .??{2}+*"), "start: r0\nr0: (((/(?s:.)/)?){2,2})*\n");
+        // Each sign would copy the item.
+        let many = "?".repeat(60_000);
+        assert_eq!(lark(&format!("root ::= .{many}")), "start: r0\nr0: (/(?s:.)/)?\n");
+    }
+
+    #[test]
     fn deep_nesting_is_refused_before_it_overflows_a_stack() {
         let nested = |depth| format!("root ::= {}\"a\"{}", "(".repeat(depth), ")".repeat(depth));
         assert!(to_lark(&nested(64)).is_ok());
         assert_eq!(problem(&nested(200_000)), "line 1: parentheses are nested more than 64 deep");
+        let repeated = |times| format!("root ::= .{}", "{2}".repeat(times));
+        assert!(to_lark(&repeated(64)).is_ok());
+        assert_eq!(problem(&repeated(65)), "line 1: an item has more than 64 repetitions");
+    }
+
+    #[test]
+    fn nesting_is_counted_through_the_names_of_rules() {
+        let chain = |rules: usize, body: &dyn Fn(usize) -> String| {
+            let mut grammar = "root ::= a0\n".to_owned();
+            for rule in 0..rules {
+                grammar += &format!("a{rule} ::= {}\n", body(rule + 1));
+            }
+            grammar + &format!("a{rules} ::= .\n")
+        };
+        let plain = |next| format!("a{next}");
+        assert!(to_lark(&chain(511, &plain)).is_ok());
+        let text = "line 1: below rule 'root' rules, parentheses and repetitions are nested more than 512 deep";
+        assert_eq!(problem(&chain(512, &plain)), text);
+        let grouped = |next| format!("((a{next}?){{2}})");
+        let text = problem(&chain(130, &grouped));
+        assert!(text.ends_with("are nested more than 512 deep"), "{text}");
+        assert!(to_lark(&chain(100, &grouped)).is_ok());
+        // Rules that lead back to themselves are not deep.
+        assert!(to_lark("root ::= \"a\" root | b\nb ::= (b \"c\")? root").is_ok());
+    }
+
+    #[test]
+    fn what_is_multiplied_out_is_counted_before() {
+        let rules: String = (0..3000).map(|rule| format!("a{rule} ::= .\n")).collect();
+        assert_eq!(problem(&rules), "line 2049: there are more than 2048 rules");
+        let repeated = "root ::= ".to_owned() + &".{9,2000} ".repeat(6000);
+        let text = "line 1: with its repetitions multiplied out the grammar has more than 40000 symbols";
+        assert_eq!(problem(&repeated), text);
+        let characters: String = (0x4e00..0x4e00 + 5000).filter_map(char::from_u32).collect();
+        let text = "line 1: there are more than 4096 different characters and classes";
+        assert_eq!(problem(&format!("root ::= \"{characters}\"")), text);
+        assert!(to_lark(&format!("root ::= [{characters}]")).is_ok());
     }
 
     proptest::proptest! {

@@ -145,8 +145,8 @@ mod tests {
             with(|o| o.sampling.penalties.frequency = 0.5),
             with(|o| o.sampling.logit_bias = vec![(1, 1.0)]),
             with(|o| o.sampling.seed = Some(1)),
-            with(|o| o.form = Some(OutputForm::Lark("start: \"a\"".into()))),
-            with(|o| o.form = Some(OutputForm::JsonSchema(serde_json::json!({"type": "integer"})))),
+            with(|o| o.form = Some(OutputForm::Grammar("root ::= \"a\"".into()))),
+            with(|o| o.form = Some(OutputForm::JsonSchema(r#"{"type":"integer"}"#.into()))),
             with(|o| o.stop = vec!["a".into(), "b".into()]),
             with(|o| o.stop = vec!["a\", \"b".into()]),
         ];

@@ -79,6 +79,37 @@ pub const GRAMMAR_BYTES_MAX: usize = 64 << 10;
 pub const GRAMMAR_DEPTH_MAX: usize = 64;
 /// `GRAMMAR`: the numbers in `{m,n}`, as in llama.cpp (`MAX_REPETITION_THRESHOLD`).
 pub const GRAMMAR_REPEAT_MAX: u32 = 2000;
+/// `GRAMMAR`: rules; the grammar of a programming language has some hundreds. Some passes over a grammar take the square of it.
+pub const GRAMMAR_RULES_MAX: usize = 2048;
+/// `GRAMMAR`: levels of rules that lead to others, with the parentheses and repetitions on the way. The compiler recurses for each,
+/// with less than 8 KiB of stack.
+pub const GRAMMAR_REFERENCE_DEPTH_MAX: usize = 512;
+/// `GRAMMAR`: symbols when repetitions are multiplied out. llguidance numbers them with 16 bits.
+pub const GRAMMAR_SYMBOLS_MAX: usize = 40_000;
+/// `GRAMMAR`: different characters and classes. Each is an expression of the lexer.
+pub const GRAMMAR_TERMINALS_MAX: usize = 4096;
+/// `JSONSCHEMA`: schemas, with those that are needed twice (closed, and open to what they are combined with).
+pub const JSON_SCHEMAS_MAX: usize = 10_000;
+/// `JSONSCHEMA`: steps to find out which properties stand together; what a schema of the longest text needs is far below.
+pub const JSON_STEPS_MAX: usize = 200_000;
+/// `JSONSCHEMA`: levels of schemas, through references. The compiler recurses for each, with less than 32 KiB of stack.
+pub const JSON_REFERENCE_DEPTH_MAX: usize = 256;
+/// `JSONSCHEMA`: `properties` of one object, those of what it is combined with included. The compiler recurses for each, with less
+/// than 8 KiB of stack.
+pub const JSON_PROPERTIES_MAX: usize = 1024;
+/// `JSONSCHEMA`: `patternProperties` of one object; each is compared with each other one.
+pub const JSON_PATTERN_PROPERTIES_MAX: usize = 16;
+/// `JSONSCHEMA`: values of `pattern` and `format`, each an expression of the lexer.
+pub const JSON_PATTERNS_MAX: usize = 512;
+/// `JSONSCHEMA`: choices of a `oneOf`; each is compared with each other one.
+pub const JSON_ONE_OF_MAX: usize = 256;
+/// `JSONSCHEMA`: schemas that combining makes, by `allOf`, `anyOf`, `oneOf` and `$ref` beside other keywords: 20 MB of them.
+pub const JSON_COMBINED_MAX: usize = 20_000;
+/// `JSONSCHEMA`: levels of combined schemas; llguidance stops at 128 by itself.
+pub const JSON_COMBINED_DEPTH_MAX: usize = 128;
+/// `JSONSCHEMA`: the value of `minLength`, `minItems` and `minProperties`. `maxLength` and so on above it mean nothing: no answer
+/// is as long.
+pub const JSON_COUNT_MAX: u64 = 1 << 24;
 
 /// `LOGPROBS`: 0 tells only about the generated tokens.
 pub const LOGPROBS_MIN: u32 = 0;

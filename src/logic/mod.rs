@@ -27,6 +27,7 @@ pub mod layout;
 pub mod limits;
 pub mod logprobs;
 pub mod memo;
+pub mod nesting;
 pub mod options;
 pub mod packing;
 pub mod pair;

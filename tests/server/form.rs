@@ -73,6 +73,17 @@ fn a_form_that_cannot_be_used_is_an_error_that_says_why() {
     for mut client in [server.client(), server.resp3()] {
         let nested = format!("root ::= {}", "(".repeat(60_000));
         let repeated = r#"root ::= ((("ab"?){2000}){2000}){2000}"#;
+        // Once it ended the server by a stack overflow.
+        let next = |rule: usize| format!("a{rule}::=a{}{}\n", rule + 1, "?".repeat(28));
+        let chain = (0..1700).fold("root::=a0\n".to_owned(), |grammar, rule| grammar + &next(rule)) + "a1700::=.";
+        // And this took 800 MiB.
+        let references = vec![r##"{"anyOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}]}"##; 700].join(",");
+        let properties: Vec<String> = (0..900).map(|i| format!(r#""p{i}":{{}}"#)).collect();
+        let combined = format!(
+            r#"{{"allOf":[{references}],"properties":{{{}}},"$defs":{{"a":{{"required":["p1"]}},"b":{{"required":["p2"]}}}}}}"#,
+            properties.join(",")
+        );
+        let wrong_pattern = format!(r#"{{"type":"string","pattern":["{}"]}}"#, "\u{6f22}".repeat(60));
         let deep_schema = format!("{}1{}", r#"{"not":"#.repeat(100), "}".repeat(100));
         for (option, form, text) in [
             ("GRAMMAR", nested.as_str(), "GRAMMAR: line 1: parentheses are nested more than 64 deep"),
@@ -88,7 +99,22 @@ fn a_form_that_cannot_be_used_is_an_error_that_says_why() {
             ("JSONSCHEMA", r#"{"$ref":"file:///etc/passwd"}"#, "JSONSCHEMA cannot be used: "),
             ("JSONSCHEMA", r#"{"type":"nothing"}"#, "JSONSCHEMA cannot be used: "),
             ("JSONSCHEMA", r#"{"type":"string","pattern":"("}"#, "JSONSCHEMA cannot be used: "),
-            ("JSONSCHEMA", r#"{"type":"object","dependentSchemas":{"a":{}}}"#, "JSONSCHEMA cannot be used: "),
+            (
+                "JSONSCHEMA",
+                r#"{"type":"object","dependentSchemas":{"a":false}}"#,
+                "JSONSCHEMA cannot be used: 'dependentSchemas' cannot be enforced",
+            ),
+            ("JSONSCHEMA", wrong_pattern.as_str(), "JSONSCHEMA cannot be used: 'pattern' must be a string"),
+            (
+                "GRAMMAR",
+                chain.as_str(),
+                "GRAMMAR: line 1: below rule 'root' rules, parentheses and repetitions are nested",
+            ),
+            (
+                "JSONSCHEMA",
+                combined.as_str(),
+                "JSONSCHEMA: what 'allOf', 'anyOf', 'oneOf' and '$ref' combine comes to more than",
+            ),
         ] {
             client.refused(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", option, form], "ERR", text);
             client.assert_in_step();
@@ -98,6 +124,15 @@ fn a_form_that_cannot_be_used_is_an_error_that_says_why() {
         client.assert_in_step();
     }
     assert_eq!(server.requests("chat"), 0);
+}
+
+#[test]
+fn a_form_is_not_looked_at_before_the_model_is_found() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (option, form) in [("GRAMMAR", "root ::= ("), ("JSONSCHEMA", "{")] {
+        client.refused(&cmd!["INFER.GENERATE", "none", 0, "TEXT", "x", option, form], "NOMODEL", "no model 'none'");
+    }
 }
 
 /// A schema, and whether a text is what it describes.

@@ -94,7 +94,7 @@ pub enum ArgError {
         /// The argument.
         what: &'static str,
     },
-    /// A grammar or schema that cannot be used.
+    /// A value whose form is wrong.
     #[error("{option}: {problem}")]
     BadForm {
         /// The option.

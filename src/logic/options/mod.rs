@@ -17,7 +17,7 @@ mod tokens;
 pub use cache::{CacheDel, CacheGet, CacheInfo, CacheSet};
 pub use chat::Chat;
 pub use embed::{Embed, EmbedFormat};
-pub use form::OutputForm;
+pub use form::{FormError, OutputForm, PlainForm};
 pub use generate::{Generate, GenerateOptions, Sampling};
 pub use index::{CreateIndex, Forget, IndexName, Ingest, Kv, Quant, Reindex};
 pub use load::{KvType, LoadOptions, Lora, ModelKind, ModelName, Pooling, Speculation, Unload};
