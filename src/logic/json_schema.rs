@@ -302,7 +302,7 @@ mod tests {
         let properties: serde_json::Map<String, Value> = (0..1000).map(|i| (format!("p{i}"), json!({}))).collect();
         let combined = "what 'allOf', 'anyOf', 'oneOf' and '$ref' combine comes to more than 20000 schemas";
         let wide = json!({ "allOf": references, "properties": properties, "$defs": { "a": { "type": "object" } } });
-        assert!(refusal(wide).starts_with("what 'allOf', 'anyOf', 'oneOf' and '$ref' combine "));
+        assert!(refusal(wide).ends_with("are combined more than 128 deep"));
         let choices = |n: usize| json!({ "anyOf": (0..n).map(|i| json!({ "const": i })).collect::<Vec<_>>() });
         assert_eq!(refusal(json!({ "allOf": [choices(30), choices(30), choices(30)] })), combined);
         assert!(plain(&json!({ "allOf": [choices(30), choices(30)] }).to_string()).is_ok());

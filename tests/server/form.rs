@@ -113,7 +113,7 @@ fn a_form_that_cannot_be_used_is_an_error_that_says_why() {
             (
                 "JSONSCHEMA",
                 combined.as_str(),
-                "JSONSCHEMA: what 'allOf', 'anyOf', 'oneOf' and '$ref' combine comes to more than",
+                "JSONSCHEMA: schemas that 'allOf', 'anyOf', 'oneOf' and '$ref' bring together are combined more than 128 deep",
             ),
         ] {
             client.refused(&cmd!["INFER.GENERATE", "chat", 0, "TEXT", "x", option, form], "ERR", text);
