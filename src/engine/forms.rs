@@ -16,7 +16,7 @@ use super::stop::Stop;
 use super::threads::{self, Manners};
 
 /// A request whose form is to be compiled. It is bounded by its place in the model's queue, see `Permit`.
-type Waiting = (Arc<Served>, GenerateJob);
+type Waiting = Box<(Arc<Served>, GenerateJob)>;
 
 /// How often a thread that waits for a place looks whether all work must end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -46,10 +46,11 @@ impl Forms {
             }
         }
         let ended = || EngineError::Internal("the thread that compiles forms has ended".to_owned());
-        match waiting.as_ref().map(|waiting| waiting.send((served, job))) {
+        match waiting.as_ref().map(|waiting| waiting.send(Box::new((served, job)))) {
             Some(Err(refused)) => {
                 *waiting = None;
-                Err(Box::new((refused.0.1, ended())))
+                let (_, job) = *refused.0;
+                Err(Box::new((job, ended())))
             }
             Some(Ok(())) | None => Ok(()),
         }
@@ -60,7 +61,8 @@ impl Forms {
         let (places, stop) = (Places::new(self.ahead), self.stop.clone());
         let body = move || {
             // Ends with the model, which has the sender.
-            for (served, job) in waiting {
+            for request in waiting {
+                let (served, job) = *request;
                 compile(&served, job, &places, &stop);
             }
         };
@@ -71,7 +73,7 @@ impl Forms {
 }
 
 fn compile(served: &Arc<Served>, mut job: GenerateJob, places: &Places, stop: &Stop) {
-    let place = places.take(|| stop.reason().is_some());
+    let place = places.take(|| stop.reason().is_some() || job.ticket.is_cancelled());
     let cancelled = stop.reason().or_else(|| job.ticket.is_cancelled().then_some("before it began"));
     let compiled = match (cancelled, job.options.form.take()) {
         (Some(reason), _) => Err(EngineError::Cancelled(reason)),
@@ -106,7 +108,7 @@ impl Places {
         Self { take, taken }
     }
 
-    /// `None` when all work must end.
+    /// `None` when it is over before there is one.
     fn take(&self, is_over: impl Fn() -> bool) -> Option<Place> {
         loop {
             match self.take.send_timeout((), LOOK) {
