@@ -24,10 +24,7 @@ const RANDOM_AT_ONCE: &[u8] = b"2";
 
 /// The settings of a cache; `None` when there is none.
 pub(super) fn read_settings(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Result<Option<CacheSettings>, Failure> {
-    let fields = read_hash(keyspace, keys.settings())?;
-    if fields.is_empty() {
-        return Ok(None);
-    }
+    let Some(fields) = read_hash(keyspace, keys.settings(), &CacheSettings::FIELDS)? else { return Ok(None) };
     let not_a_cache = || {
         Failure::new(
             "NOCACHE",

@@ -7,13 +7,15 @@
 use redis_module::Context;
 
 use super::cache_del::{Whole, check_removing};
-use super::clearing::{check_rights, clear, is_anything_left};
+use super::clearing::{check_rights, clear};
 use super::document::documents;
 use super::index_work;
+use super::losses;
 use super::retrieval::{no_index, read_settings, settings_at};
 use super::waiting::block;
 use crate::logic::cache::CacheKeys;
 use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
+use crate::logic::limits;
 use crate::logic::options::IndexName;
 use crate::redis_api::blocking::refuse_blocking;
 use crate::redis_api::caller::Caller;
@@ -52,26 +54,30 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     check_removing(&keyspace, &cache)?;
     let caller = Caller::of(ctx, COMMAND).with_key(ctx, keys.settings());
     let mut count = None;
+    let is_noted = keyspace.is_present(&note);
     if settings.is_some() {
-        count = Some(documents(&keyspace, &keys.data(generation))?.unsigned_abs());
+        // Something else in the place of the set holds nothing up.
+        let listed = documents(&keyspace, &keys.data(generation));
+        count = Some(match listed {
+            Err(failure) if failure.code == "WRONGTYPE" => 0,
+            listed => listed?.unsigned_abs(),
+        });
         keyspace.write("RENAME", &[keys.settings(), &note])?;
-    } else {
-        let mut left = false;
-        for generation in &generations {
-            left |= is_anything_left(&keyspace, &keys, generation)?;
-        }
-        if !left {
-            return Err(no_index(&keys));
-        }
     }
+    // Without settings nobody knows which generations there are.
+    let sweep = settings.is_none() || keyspace.size() <= limits::SWEEP_KEYS_MAX;
     index_work::forget_reindex(caller.db, request.index);
+    losses::forget(caller.db, request.index);
     let cache = Whole::begin(&keyspace, cache)?;
     let pending = block(ctx, COMMAND)?;
     cache.remove(caller.clone(), move |removed| match removed {
-        Ok(_) => clear(caller.clone(), keys, generations, move |cleared| {
-            // Of what an earlier attempt left, those that are removed now are told.
+        Ok(answers) => clear(caller.clone(), keys.clone(), generations, sweep, move |cleared| {
             let documents = match cleared {
-                Ok(cleared) => count.unwrap_or(cleared),
+                // Of what an earlier attempt left, those that are removed now are told; and those that nothing listed any more.
+                Ok(removed) if count.is_some() || is_noted || removed.anything || answers > 0 => {
+                    count.unwrap_or_default().max(removed.documents)
+                }
+                Ok(_) => return pending.finish(Err(no_index(&keys))),
                 Err(failure) => return pending.finish(Err(failure)),
             };
             // In a scope of its own: the last one may have removed many vectors at once.

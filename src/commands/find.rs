@@ -8,13 +8,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::document::Document;
+use super::losses;
 use super::retrieval::require_same_models;
 use super::second_look::SecondLook;
 use super::waiting::Embedding;
 use crate::engine::{EngineError, Ticket};
 use crate::logic::attributes::ChunkAttributes;
 use crate::logic::index::IndexSettings;
-use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
+use crate::logic::keys::{DataKeys, IndexKeys, chunk_id, element};
 use crate::logic::options::Selection;
 use crate::logic::passages::Found;
 use crate::logic::{limits, vector};
@@ -52,8 +54,10 @@ pub(super) struct Embedded {
 pub(super) struct Findings {
     /// Best first.
     pub chunks: Vec<Found>,
-    /// Chunks whose tokens have expired or been deleted: left out until the next ingest of their document.
+    /// Chunks whose tokens, or whose document's hash, have expired or been deleted: left out until the next ingest of their document.
     pub missing: usize,
+    /// They have taken the places of others, which are farther away.
+    pub crowded_out: bool,
     /// From the command's arrival to the vector of the question.
     pub embedded: Duration,
     /// Of that search; all clients waited, unless the index is large.
@@ -100,7 +104,7 @@ impl Question {
     ) {
         let (question, second_look) = (Arc::clone(&self.text), self.second_look.take());
         let Embedded { vector, after } = embedded;
-        self.search(vector, Effort::Near, move |findings| {
+        self.search(vector, Reach { effort: Effort::Near, count: 0 }, move |findings| {
             match (findings.map(|findings| Findings { embedded: after, ..findings }), second_look) {
                 (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),
                 (findings, _) => done(findings),
@@ -108,16 +112,16 @@ impl Question {
         });
     }
 
-    fn search(self, query: Vec<f32>, effort: Effort, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
+    fn search(self, query: Vec<f32>, reach: Reach, done: impl FnOnce(Result<Findings, Failure>) + Send + 'static) {
         keyspace_thread::run_around(self.caller.clone(), move |keyspace| {
             let since = Instant::now();
-            match keyspace.and_then(|keyspace| self.begin(keyspace, &query, effort)) {
-                Ok(Begun::Here(findings)) => self.go_on(query, effort, Ok(findings), done),
+            match keyspace.and_then(|keyspace| self.begin(keyspace, &query, reach)) {
+                Ok(Begun::Here(findings)) => self.go_on(query, reach, Ok(findings), done),
                 Ok(Begun::Apart(keys, reply)) => {
                     let then = move |keyspace: Result<&Keyspace<'_>, Failure>, reply| {
-                        let findings = keyspace.and_then(|keyspace| self.end(keyspace, &query, effort, &keys, reply));
+                        let findings = keyspace.and_then(|keyspace| self.end(keyspace, &query, reach, &keys, reply));
                         let findings = findings.map(|findings| Findings { searched: since.elapsed(), ..findings });
-                        self.go_on(query, effort, findings, done);
+                        self.go_on(query, reach, findings, done);
                     };
                     return Some((reply, then));
                 }
@@ -131,27 +135,34 @@ impl Question {
     fn go_on(
         self,
         query: Vec<f32>,
-        effort: Effort,
+        reach: Reach,
         findings: Result<Findings, Failure>,
         done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
     ) {
         match findings {
-            Ok(findings) if findings.gave_up && effort == Effort::Near => self.search(query, Effort::Far, done),
+            Ok(findings) if findings.crowded_out => {
+                let count = reach.count(&self.selection).saturating_mul(FARTHER).min(limits::HITS_MAX);
+                self.search(query, Reach { count, ..reach }, done);
+            }
+            Ok(findings) if findings.gave_up && reach.effort == Effort::Near => {
+                self.search(query, Reach { effort: Effort::Far, ..reach }, done);
+            }
             findings => done(findings),
         }
     }
 
-    fn wanted<'a>(&'a self, query: &'a [f32], effort: Effort) -> Wanted<'a> {
+    fn wanted<'a>(&'a self, query: &'a [f32], reach: Reach) -> Wanted<'a> {
         let Selection { filter, ef, .. } = &self.selection;
-        Wanted { vector: query, count: self.selection.candidates(), ef: *ef, filter: filter.as_deref(), effort }
+        let count = reach.count(&self.selection);
+        Wanted { vector: query, count, ef: *ef, filter: filter.as_deref(), effort: reach.effort }
     }
 
     /// Searches, or begins to in a large index.
-    fn begin(&self, keyspace: &Keyspace<'_>, query: &[f32], effort: Effort) -> Result<Begun, Failure> {
+    fn begin(&self, keyspace: &Keyspace<'_>, query: &[f32], reach: Reach) -> Result<Begun, Failure> {
         let keys = require_same_models(keyspace, &self.keys, &self.settings)?;
-        match vset::begin_similar(keyspace, &keys.vectors(), &self.wanted(query, effort))? {
+        match vset::begin_similar(keyspace, &keys.vectors(), &self.wanted(query, reach))? {
             Some(reply) => Ok(Begun::Apart(keys, reply)),
-            None => self.look_up(keyspace, &keys, query, effort).map(Begun::Here),
+            None => self.look_up(keyspace, &keys, query, reach).map(Begun::Here),
         }
     }
 
@@ -161,17 +172,17 @@ impl Question {
         &self,
         keyspace: &Keyspace<'_>,
         query: &[f32],
-        effort: Effort,
+        reach: Reach,
         keys: &DataKeys,
         reply: Result<Reply, Failure>,
     ) -> Result<Findings, Failure> {
         let now = require_same_models(keyspace, &self.keys, &self.settings)?;
         if now == *keys
-            && let Some(similar) = vset::read_similar(keyspace, &keys.vectors(), &self.wanted(query, effort), reply)?
+            && let Some(similar) = vset::read_similar(keyspace, &keys.vectors(), &self.wanted(query, reach), reply)?
         {
-            return self.read(keyspace, keys, similar);
+            return self.read(keyspace, keys, similar, reach);
         }
-        self.look_up(keyspace, &now, query, effort)
+        self.look_up(keyspace, &now, query, reach)
     }
 
     fn look_up(
@@ -179,26 +190,62 @@ impl Question {
         keyspace: &Keyspace<'_>,
         keys: &DataKeys,
         query: &[f32],
-        effort: Effort,
+        reach: Reach,
     ) -> Result<Findings, Failure> {
         let since = Instant::now();
-        let similar = vset::similar(keyspace, &keys.vectors(), &self.wanted(query, effort))?;
+        let similar = vset::similar(keyspace, &keys.vectors(), &self.wanted(query, reach))?;
         let searched = since.elapsed();
-        Ok(Findings { searched, ..self.read(keyspace, keys, similar)? })
+        Ok(Findings { searched, ..self.read(keyspace, keys, similar, reach)? })
     }
 
     /// Copies the chunks of what was found.
-    fn read(&self, keyspace: &Keyspace<'_>, keys: &DataKeys, similar: Similar) -> Result<Findings, Failure> {
+    fn read(
+        &self,
+        keyspace: &Keyspace<'_>,
+        keys: &DataKeys,
+        similar: Similar,
+        reach: Reach,
+    ) -> Result<Findings, Failure> {
         let Similar { hits, gave_up } = similar;
+        let (wanted, asked) = (self.selection.candidates() as usize, reach.count(&self.selection));
         let mut findings = Findings { gave_up, ..Findings::default() };
         let since = Instant::now();
-        for hit in hits.into_iter().filter(|hit| hit.score >= self.selection.min_score) {
-            take(keyspace, keys, hit, &mut findings)?;
+        let all = hits.len();
+        let hits: Vec<Hit> = hits.into_iter().filter(|hit| hit.score >= self.selection.min_score).collect();
+        let may_be_more = hits.len() == all && all >= asked as usize && asked < limits::HITS_MAX;
+        let mut missed = Vec::new();
+        for hit in hits {
+            if findings.chunks.len() < wanted {
+                missed.extend(take(keyspace, keys, hit, &mut findings)?);
+            }
         }
+        for chunk in &findings.chunks {
+            losses::found(self.caller.db, self.keys.name(), &chunk.attributes.path, chunk.attributes.chunk);
+        }
+        findings.missing = missed.len();
+        findings.crowded_out = !missed.is_empty() && findings.chunks.len() < wanted && may_be_more;
+        losses::missed(self.caller.db, self.keys.name(), missed);
         findings.copied = since.elapsed();
         Ok(findings)
     }
 }
+
+/// How far a search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reach {
+    effort: Effort,
+    /// Hits to look at, if more than are wanted.
+    count: u32,
+}
+
+impl Reach {
+    fn count(self, selection: &Selection) -> u32 {
+        self.count.max(selection.candidates())
+    }
+}
+
+/// How many times more hits are looked at when some of them have led nowhere.
+const FARTHER: u32 = 4;
 
 /// How a search has begun.
 enum Begun {
@@ -208,26 +255,35 @@ enum Begun {
     Apart(DataKeys, Coming),
 }
 
-/// Reads the chunk of a hit.
-fn take(keyspace: &Keyspace<'_>, keys: &DataKeys, hit: Hit, findings: &mut Findings) -> Result<(), Failure> {
+/// Reads the chunk of a hit. `Some` is a chunk that is not there as the hit says.
+fn take(
+    keyspace: &Keyspace<'_>,
+    keys: &DataKeys,
+    hit: Hit,
+    findings: &mut Findings,
+) -> Result<Option<(String, u32)>, Failure> {
     // Elements that somebody else put into the vector set have no attributes of ours, and no tokens.
     let Some((json, attributes)) =
         hit.attributes.and_then(|json| ChunkAttributes::from_json(&json).ok().map(|attributes| (json, attributes)))
     else {
-        return Ok(());
+        return Ok(None);
     };
     let id = chunk_id(&attributes.path, attributes.chunk);
-    // Two versions of a chunk can be there only when somebody deleted the document's hash between two ingests.
     if findings.chunks.iter().any(|other| other.id == id) {
-        return Ok(());
+        return Ok(None);
     }
-    match keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)? {
+    let tokens = keyspace.token_key_if_present(&keys.tokens(&id), limits::KEY_TOKENS_MAX)?;
+    // What the hash of the document does not name is left over: of a document that is gone, or of a text that another has replaced.
+    let version = Document::version_of(keyspace, &keys.document(&attributes.path), attributes.chunk)?;
+    let is_current =
+        version.is_some_and(|version| hit.element == element(&attributes.path, attributes.chunk, version).as_bytes());
+    match tokens.filter(|_| is_current) {
         Some(tokens) => {
-            findings.chunks.push(Found { id, attributes, json, score: hit.score, rerank_score: None, tokens })
+            findings.chunks.push(Found { id, attributes, json, score: hit.score, rerank_score: None, tokens });
+            Ok(None)
         }
-        None => findings.missing += 1,
+        None => Ok(Some((attributes.path, attributes.chunk))),
     }
-    Ok(())
 }
 
 /// The one normalised vector of a text, which errors name as `what`.

@@ -4,11 +4,13 @@ use redis_module::Context;
 
 use super::clearing::is_anything_left;
 use super::index_work;
+use super::losses;
 use super::retrieval::read_settings;
 use super::runtime::engine;
 use crate::engine::{Purpose, Served};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{FIRST_GENERATION, IndexKeys};
+use crate::logic::limits;
 use crate::logic::options::{CreateIndex, Kv};
 use crate::redis_api::caller::Caller;
 use crate::redis_api::entry::Outcome;
@@ -41,11 +43,13 @@ pub fn index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let keys = IndexKeys::new(request.index);
     let keyspace = Keyspace::of(ctx);
     match read_settings(&keyspace, &keys)? {
-        None if is_anything_left(&keyspace, &keys, &keys.data(FIRST_GENERATION))? => return Err(leftover(&keys)),
+        None if is_anything_left(&keyspace, &keys, generations())? => return Err(leftover(&keys)),
         None => {
             write_settings(&keyspace, &keys, &settings)?;
             // Of an index of this name that is gone.
-            index_work::forget_reindex(Caller::of(ctx, "INFER.INDEX").db, request.index);
+            let db = Caller::of(ctx, "INFER.INDEX").db;
+            index_work::forget_reindex(db, request.index);
+            losses::forget(db, request.index);
         }
         Some(existing) if existing == (IndexSettings { generation: existing.generation, ..settings.clone() }) => {}
         Some(existing) => return Err(different(&keys, &existing, &settings)),
@@ -87,6 +91,11 @@ pub(super) fn write_settings(
     }
     keyspace.write("HSET", &args)?;
     Ok(())
+}
+
+/// The generations of which something of an earlier index may be left.
+fn generations() -> impl Iterator<Item = u32> {
+    (FIRST_GENERATION..).take(limits::GENERATIONS_ASKED as usize)
 }
 
 /// Documents of an index whose settings were deleted, or that is being dropped, would pass for those of the new one.

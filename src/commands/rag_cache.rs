@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::cache_entry::new_epoch;
 use super::cache_lookup::{self, Finding, How};
 use super::cache_set::{self, Others, Setting};
-use super::document::Stats;
+use super::document::{Document, Stats};
 use super::rag_reply::CacheCourse;
 use super::retrieval::{IndexModels, read_settings, require_same_models};
 use super::runtime::engine;
@@ -18,6 +18,7 @@ use crate::logic::cache::{CacheKeys, CacheSettings, entry_id};
 use crate::logic::index::IndexSettings;
 use crate::logic::kept_answer::{Circumstances, KeptAnswer, Source, scope};
 use crate::logic::keys::{DataKeys, IndexKeys, chunk_id};
+use crate::logic::limits;
 use crate::logic::options::{Caching, Rag};
 use crate::logic::prompt::DEFAULT_RAG_SYSTEM;
 use crate::redis_api::caller::Caller;
@@ -167,6 +168,10 @@ impl AnswerCache {
         let entry = finding.entry.filter(|_| self.version.is_some())?;
         // What others have written into the entry may be anything.
         let kept = KeptAnswer::from_json(&entry.answer).filter(|kept| may_read(keyspace, data, kept))?;
+        // Deleted or evicted, a document does not raise the version.
+        if !is_whole(keyspace, data, &kept) {
+            return None;
+        }
         self.course.nearest = finding.score.map(|score| (score, entry.prompt));
         self.course.how = finding.how;
         (finding.how != How::Not).then_some(kept)
@@ -189,6 +194,17 @@ fn may_read(keyspace: &Keyspace<'_>, data: &DataKeys, kept: &KeptAnswer) -> bool
         source.chunks.iter().map(key).all(|key| keyspace.check_read("GET", &[&key]).is_ok())
     };
     vset::check_searching(keyspace, &data.vectors()).is_ok() && kept.sources.iter().all(chunks)
+}
+
+/// Whether all that an answer was made from is still there. That it is as it was tells the version of the documents.
+fn is_whole(keyspace: &Keyspace<'_>, data: &DataKeys, kept: &KeptAnswer) -> bool {
+    let chunks = kept.sources.iter().flat_map(|source| source.chunks.iter().map(|&chunk| (&source.path, chunk)));
+    // Others may have written into the entry: no more than a search can find.
+    chunks.clone().count() <= limits::K_MAX as usize
+        && chunks.into_iter().all(|(path, chunk)| {
+            keyspace.is_present(&data.tokens(&chunk_id(path, chunk)))
+                && matches!(Document::version_of(keyspace, &data.document(path), chunk), Ok(Some(_)))
+        })
 }
 
 /// The version of the documents; `None` where there is no index any more.

@@ -14,10 +14,13 @@ use std::sync::Arc;
 use redis_module::Context;
 
 use super::clearing::{self, clear};
-use super::document::{Document, Stats, documents};
+use super::document::{Document, Present, Stats, documents};
 use super::index::{check_models, write_settings};
 use super::index_work::Reindexing;
+use super::leftovers;
 use super::live;
+use super::losses;
+use super::recount;
 use super::replace::Replacement;
 use super::retrieval::require_settings;
 use super::runtime::{engine, queue_limit};
@@ -40,6 +43,9 @@ const COMMAND: &str = "INFER.REINDEX";
 
 /// Paths that one step takes from the set; the reply of SSCAN is copied with the lock held.
 const PATHS: &[u8] = b"100";
+
+/// How often the documents are counted before it is given up.
+const COUNTS: u32 = 3;
 
 /// A re-index that runs.
 struct Reindex {
@@ -115,8 +121,8 @@ pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     // What an earlier one left behind: of the generation before, or of one that did not end.
     let before = reindex.old.generation.checked_sub(1).filter(|before| *before > 0);
     let left = before.into_iter().chain([generation]).map(|generation| keys.data(generation)).collect();
-    clear(caller, keys, left, move |cleared| match cleared {
-        Ok(_) => reindex.next(),
+    clear(caller, keys, left, false, move |cleared| match cleared {
+        Ok(_) => reindex.prepare(0),
         Err(failure) => reindex.give_up(failure),
     });
     Ok(Outcome::Reply(Value::OK))
@@ -146,6 +152,63 @@ fn reader(settings: &IndexSettings, generator: &Arc<Served>) -> Result<Arc<Serve
 impl Reindex {
     fn now(&self) -> DataKeys {
         self.keys.data(self.old.generation)
+    }
+
+    /// Makes sure that the set of paths and the counters are those of all documents, which are counted anew if anything speaks against
+    /// it, for at most some times. May be called from any thread.
+    fn prepare(self, counted: u32) {
+        keyspace_thread::run(self.caller.clone(), move |keyspace| {
+            let signs = keyspace.and_then(|keyspace| {
+                self.check(keyspace)?;
+                let present = Present::read(keyspace, &self.now())?;
+                let vectors = vset::counts(&keyspace.as_server(), &self.now().vectors())?;
+                Ok((Stats::read(keyspace, &self.now())?.beside(present), present, vectors))
+            });
+            match signs {
+                Ok((stats, present, _)) if counted == 0 && present.listed != stats.size.documents => self.count(counted),
+                Ok((stats, ..)) if stats.unsure && counted < COUNTS => self.count(counted),
+                Ok((stats, ..)) if stats.unsure => self.give_up(Failure::err(
+                    "keys of the index were lost, and its documents could not be counted because they change all the time; \
+                     send it again when they do not",
+                )),
+                Ok((stats, present, vectors)) if present.visible > stats.size.chunks => self.look_for_leftovers(vectors),
+                Ok(_) => self.next(),
+                Err(failure) => self.give_up(failure),
+            }
+        });
+    }
+
+    fn count(self, counted: u32) {
+        let (caller, index, now) = (self.caller.clone(), self.keys.clone(), self.now());
+        recount::begin_and_then(&caller, &index, &now, move |ended| match ended {
+            Ok(()) => self.prepare(counted + 1),
+            Err(failure) => self.give_up(failure),
+        });
+    }
+
+    /// Looks for a vector of a document whose hash is gone. Such a document would be lost here without a word.
+    fn look_for_leftovers(self, all: (i64, i64)) {
+        let looking = (self, leftovers::random_steps(all), None);
+        let step = |(reindex, steps, found): &mut (Self, u64, Option<String>), keyspace: &Keyspace<'_>| {
+            reindex.check(keyspace)?;
+            *found = leftovers::any(keyspace, &reindex.now())?;
+            *steps = steps.saturating_sub(1);
+            Ok(if found.is_some() || *steps == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        keyspace_thread::run_in_slices(looking.0.caller.clone(), looking, step, |(reindex, _, found), ended| {
+            match (ended, found) {
+                (Ok(()), Some(path)) => {
+                    let path = shown(path.as_bytes());
+                    reindex.give_up(Failure::err(format!(
+                        "there are vectors of documents whose hashes are gone, or name fewer chunks, for instance of {path}; ingest or \
+                         forget it, then this"
+                    )));
+                }
+                // Those that others have put there are no documents.
+                (Ok(()), None) => reindex.next(),
+                (Err(failure), _) => reindex.give_up(failure),
+            }
+        });
     }
 
     /// Chooses the next document, or makes the switch when there is none. May be called from any thread.
@@ -226,22 +289,29 @@ impl Reindex {
         let (now, next) = (self.now(), self.keys.data(self.new.generation));
         keyspace.check_write("HSET", &[self.keys.settings(), b"", b""])?;
         // Keys that are evicted, or an index that SWAPDB puts in the place of this one, must not make anything vanish.
-        let (all, made) = (documents(keyspace, &now)?, documents(keyspace, &next)?);
-        if all != made || (made == 0 && Stats::read(keyspace, &now)?.chunks > 0) {
-            let text =
-                format!("the index has {all} documents but {made} were made; were its keys changed by somebody else?");
+        let (all, made) = (Present::read(keyspace, &now)?, Present::read(keyspace, &next)?);
+        let (old, new) = (Stats::read(keyspace, &now)?.beside(all), Stats::read(keyspace, &next)?.beside(made));
+        let is_whole = !old.unsure && !new.unsure && old.size.documents == made.listed;
+        let is_there = new.size.documents == made.listed && new.size.chunks == made.visible;
+        if all.listed != made.listed || !is_whole || !is_there {
+            let text = format!(
+                "the index has {} documents but {} were made; were its keys evicted or changed by somebody else? Send it again",
+                all.listed.max(old.size.documents),
+                made.listed.min(new.size.documents),
+            );
             return Err(Failure::err(text));
         }
         let epoch = Stats::read(keyspace, &now)?.epoch.saturating_add(1);
-        Stats { epoch, ..Stats::read(keyspace, &next)? }.write(keyspace, &next)?;
+        Stats { epoch, ..new }.write(keyspace, &next)?;
         write_settings(keyspace, &self.keys, &self.new)?;
+        losses::forget(self.caller.db, self.keys.name());
         self.work.switched();
         Ok(())
     }
 
     fn clear_old(self) {
         let (caller, old) = (self.caller.clone(), self.now());
-        clear(caller, self.keys.clone(), vec![old], move |cleared| match cleared {
+        clear(caller, self.keys.clone(), vec![old], false, move |cleared| match cleared {
             Ok(_) => self.end(None),
             Err(failure) => {
                 let text = format!(
@@ -256,7 +326,7 @@ impl Reindex {
         log::warn!("{COMMAND} of client {} was given up: {failure}", self.caller.client);
         let (caller, next) = (self.caller.clone(), self.keys.data(self.new.generation));
         // What cannot be removed now is removed by the next one.
-        clear(caller, self.keys.clone(), vec![next], move |_cleared| self.end(Some(failure.to_string())));
+        clear(caller, self.keys.clone(), vec![next], false, move |_cleared| self.end(Some(failure.to_string())));
     }
 
     fn end(self, error: Option<String>) {

@@ -7,11 +7,15 @@
 
 use std::ops::ControlFlow;
 
-use super::document::{Document, Stats, documents};
+use super::document::{Document, Present, Stats, is_listed};
+use super::leftovers::{self, Leftovers};
+use super::losses;
+use super::recount;
 use crate::logic::attributes::{ChunkAttributes, UserAttributes};
-use crate::logic::keys::{DataKeys, chunk_id, element};
+use crate::logic::keys::{DataKeys, IndexKeys, chunk_id, element};
 use crate::logic::token_blob;
 use crate::logic::version::Version;
+use crate::redis_api::caller::Caller;
 use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, Value};
 use crate::redis_api::vset::{self, Stored};
@@ -71,9 +75,18 @@ impl Counts {
 /// How a switch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Switch {
-    Done(Counts),
+    Done(Counts, Aftermath),
     /// The document, or what was staged, is not what it was any more; nothing was written.
     Overtaken,
+}
+
+/// What is still to be done behind a switch, because keys of the index were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Aftermath {
+    /// Count the documents.
+    pub recount: bool,
+    /// Look for elements that are left over of this document.
+    pub hide_apart: bool,
 }
 
 /// A document that shall become another.
@@ -89,13 +102,25 @@ pub(super) struct Replacement {
     pub chunks: Vec<Planned>,
     /// The chunk that the survey, and then the staging, has come to.
     at: usize,
+    /// Nothing speaks for lost keys. From the survey.
+    is_sound: bool,
 }
 
 impl Replacement {
     /// Nothing shall take the place of `before`.
     pub(super) fn by_nothing(keys: DataKeys, path: &str, quant: &'static str, before: Document) -> Self {
         let (hash, attributes) = Default::default();
-        Self { keys, path: path.to_owned(), quant, before, hash, attributes, chunks: Vec::new(), at: 0 }
+        Self {
+            keys,
+            path: path.to_owned(),
+            quant,
+            before,
+            hash,
+            attributes,
+            chunks: Vec::new(),
+            at: 0,
+            is_sound: false,
+        }
     }
 
     /// A document with this hash and these chunks shall take the place of this one, which has not begun.
@@ -119,6 +144,9 @@ impl Replacement {
 
     /// Whether all is as it shall be. After the survey.
     pub(super) fn is_done(&self) -> bool {
+        if !self.is_sound {
+            return false;
+        }
         if self.chunks.is_empty() && self.before == Document::default() {
             return true;
         }
@@ -137,6 +165,8 @@ impl Replacement {
     pub(super) fn survey(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
         let Some(planned) = self.chunks.get(self.at) else {
             self.at = 0;
+            let signs = Signs::read(keyspace, &self.keys, &self.path)?;
+            self.is_sound = signs.is_listed != self.chunks.is_empty() && !signs.tell_of_losses();
             return Ok(ControlFlow::Break(()));
         };
         let is_current = self.before.versions.get(self.at) == Some(&Some(planned.version));
@@ -219,14 +249,15 @@ impl Replacement {
         self.check_rights(keyspace)?;
         // All of the right type?
         vset::attributes(keyspace, &self.keys.vectors(), b"")?;
-        let stats = Stats::read(keyspace, &self.keys)?;
-        documents(keyspace, &self.keys)?;
+        let signs = Signs::read(keyspace, &self.keys, &self.path)?;
+        let left = self.leftovers(keyspace, &signs)?;
         // Memory was asked for above: from here on it may not run out.
         let keyspace = &keyspace.above_maxmemory();
         if !self.show(keyspace)? {
             return Ok(Switch::Overtaken);
         }
         self.hide_old(keyspace)?;
+        left.remove(keyspace, &self.keys, &self.path)?;
         let after = self.after();
         if self.chunks.is_empty() {
             keyspace.write("UNLINK", &[&document_key])?;
@@ -235,13 +266,49 @@ impl Replacement {
             after.write(keyspace, &document_key, &self.before)?;
             keyspace.write("SADD", &[&self.keys.paths(), self.path.as_bytes()])?;
         }
-        if !(self.chunks.is_empty() && self.before == Document::default()) {
+        // A document of which something is there and no hash: what was counted of it is not known.
+        let is_lost = self.before == Document::default() && (signs.is_listed || !left.chunks.is_empty());
+        let recount = signs.stats.unsure || is_lost || (!signs.is_listed && self.before != Document::default());
+        if is_lost || !(self.chunks.is_empty() && self.before == Document::default()) {
+            let stats = Stats { unsure: recount, ..signs.stats };
             stats.changed(&self.before, &after).write(keyspace, &self.keys)?;
         }
         if self.chunks.is_empty() {
             vset::remove_if_all_hidden(keyspace, &self.keys.vectors())?;
         }
-        Ok(Switch::Done(self.counts()))
+        Ok(Switch::Done(self.counts_with(&left), Aftermath { recount, hide_apart: left.apart }))
+    }
+
+    /// Notes a switch where it has to be known, and begins what is still to be done behind it. In the same lock scope.
+    pub(super) fn follow_up(&self, aftermath: Aftermath, caller: &Caller, index: &IndexKeys) {
+        losses::healed(caller.db, index.name(), &self.path);
+        recount::changed(caller.db, &self.keys, &self.path, self.before.size(), self.after().size());
+        if aftermath.hide_apart {
+            leftovers::hide_apart(caller.clone(), self.keys.clone(), self.path.clone());
+        }
+        if aftermath.recount {
+            recount::begin(caller, index, &self.keys);
+        }
+    }
+
+    /// What is left over of the document, if anything speaks for that.
+    fn leftovers(&self, keyspace: &Keyspace<'_>, signs: &Signs) -> Result<Leftovers, Failure> {
+        let known = self.chunks.len();
+        let is_unknown = self.before == Document::default();
+        let has_tokens = || keyspace.is_present(&self.keys.tokens(&chunk_id(&self.path, 0)));
+        let has_signs = signs.tell_of_losses() || (is_unknown && (signs.is_listed || has_tokens()));
+        // What nobody knows of and somebody wants to be gone is looked for all the same, where that takes no thread of its own.
+        let adds_nothing = self.chunks.is_empty();
+        if !has_signs && (!is_unknown || !adds_nothing) {
+            return Ok(Leftovers::default());
+        }
+        let planned = self.chunks.iter().map(|planned| Some(planned.version));
+        let mut kept = leftovers::elements(&self.path, planned);
+        kept.extend(leftovers::elements(&self.path, self.before.versions.iter().copied()));
+        let known = known.max(self.before.versions.len());
+        let mut left = Leftovers::find(keyspace, &self.keys, &self.path, known, &kept)?;
+        left.apart &= has_signs;
+        Ok(left)
     }
 
     /// Shows the new elements, writes their tokens, and attributes that changed. If a new element is not there all of them
@@ -320,12 +387,41 @@ impl Replacement {
         Counts { added: self.chunks.len() - kept, kept, removed }
     }
 
+    /// The same, with those of which something was left over.
+    fn counts_with(&self, left: &Leftovers) -> Counts {
+        let counts = self.counts();
+        let before = self.before.versions.len().max(self.chunks.len());
+        let others = left.chunks.iter().filter(|number| **number as usize >= before).count();
+        Counts { removed: counts.removed + others, ..counts }
+    }
+
     fn element(&self, planned: &Planned) -> String {
         element(&self.path, planned.attributes.chunk, planned.version)
     }
 
     fn tokens_key(&self, planned: &Planned) -> Vec<u8> {
         self.keys.tokens(&chunk_id(&self.path, planned.attributes.chunk))
+    }
+}
+
+/// What tells whether keys of the index were lost.
+#[derive(Debug)]
+struct Signs {
+    stats: Stats,
+    present: Present,
+    is_listed: bool,
+}
+
+impl Signs {
+    fn read(keyspace: &Keyspace<'_>, keys: &DataKeys, path: &str) -> Result<Self, Failure> {
+        let present = Present::read(keyspace, keys)?;
+        let stats = Stats::read(&keyspace.as_server(), keys)?.beside(present);
+        Ok(Self { stats, present, is_listed: is_listed(keyspace, keys, path)? })
+    }
+
+    /// Whether elements may be left over, of this document or of others.
+    fn tell_of_losses(&self) -> bool {
+        self.stats.unsure || self.present.visible > self.stats.size.chunks
     }
 }
 

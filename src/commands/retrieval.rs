@@ -6,7 +6,7 @@ use super::runtime::engine;
 use crate::engine::{Purpose, Served};
 use crate::logic::index::IndexSettings;
 use crate::logic::keys::{DataKeys, IndexKeys};
-use crate::redis_api::keyspace::{Keyspace, Reply};
+use crate::redis_api::keyspace::Keyspace;
 use crate::redis_api::reply::{Failure, shown};
 
 /// The settings of an index; `None` when there is no such key.
@@ -16,10 +16,7 @@ pub(super) fn read_settings(keyspace: &Keyspace<'_>, keys: &IndexKeys) -> Result
 
 /// The settings of an index in the hash at `key`; `None` when there is no such key.
 pub(super) fn settings_at(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Option<IndexSettings>, Failure> {
-    let fields = read_hash(keyspace, key)?;
-    if fields.is_empty() {
-        return Ok(None);
-    }
+    let Some(fields) = read_hash(keyspace, key, &IndexSettings::FIELDS)? else { return Ok(None) };
     let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     let not_an_index = |e| Failure::new("NOINDEX", format!("key {} is a hash but not an index: {e}", shown(key)));
     IndexSettings::from_fields(fields).map(Some).map_err(not_an_index)
@@ -51,16 +48,20 @@ pub(super) fn require_same_models(
     Err(Failure::err(format!("index {} was changed while the command ran; send it again", shown(keys.settings()))))
 }
 
-/// All fields of a hash; none when there is no such key.
-pub(super) fn read_hash(keyspace: &Keyspace<'_>, key: &[u8]) -> Result<Vec<HashField>, Failure> {
-    let Reply::Map(fields) = keyspace.read("HGETALL", &[key])? else {
-        return Ok(Vec::new());
+/// Those of these fields that the hash at `key` has; `None` when there is no such key. Others are not read: anybody can make a hash of
+/// millions of fields.
+pub(super) fn read_hash(
+    keyspace: &Keyspace<'_>,
+    key: &[u8],
+    names: &[&str],
+) -> Result<Option<Vec<HashField>>, Failure> {
+    let fields: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    let values = keyspace.hash_fields(key, &fields)?;
+    let named = |values: Vec<Option<Vec<u8>>>| -> Vec<HashField> {
+        let pair = |(name, value): (&&[u8], Option<Vec<u8>>)| value.map(|value| (name.to_vec(), value));
+        fields.iter().zip(values).filter_map(pair).collect()
     };
-    let text = |(name, value)| match (name, value) {
-        (Reply::Bytes(name), Reply::Bytes(value)) => Some((name, value)),
-        _ => None,
-    };
-    Ok(fields.into_iter().filter_map(text).collect())
+    Ok(values.map(named))
 }
 
 /// The models of an index.

@@ -162,8 +162,12 @@ impl<O: Owner> Writing<O> {
                 let same = self.is_same_index(keyspace)?;
                 if same { self.replacement.switch(keyspace) } else { Ok(Switch::Overtaken) }
             });
+            if let Ok(Switch::Done(_, aftermath)) = switched {
+                let (keys, _) = self.owner.index();
+                self.replacement.follow_up(aftermath, self.owner.caller(), keys);
+            }
             self.owner.ended(switched.map(|switch| match switch {
-                Switch::Done(counts) => Ended::Written(counts, self.replacement.into_new()),
+                Switch::Done(counts, _) => Ended::Written(counts, self.replacement.into_new()),
                 Switch::Overtaken => Ended::Overtaken,
             }));
         });

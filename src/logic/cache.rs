@@ -151,6 +151,9 @@ const DIM: &str = "dim";
 const EPOCH: &str = "epoch";
 
 impl CacheSettings {
+    /// Fields of the hash.
+    pub const FIELDS: [&str; 5] = [TYPE.0, EMBED_MODEL, EMBEDDER, DIM, EPOCH];
+
     /// The fields and values of the hash.
     pub fn to_fields(&self) -> [(&'static str, String); 5] {
         [
@@ -242,6 +245,11 @@ mod tests {
         let fields = settings().to_fields();
         let change = |(name, old): &(&str, String)| if *name == field { value.to_owned() } else { old.clone() };
         fields.iter().map(|pair| (pair.0.into(), change(pair).into_bytes())).collect()
+    }
+
+    #[test]
+    fn the_fields_that_are_read_are_those_that_are_written() {
+        assert_eq!(settings().to_fields().map(|(name, _)| name), CacheSettings::FIELDS);
     }
 
     #[test]

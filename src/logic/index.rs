@@ -65,6 +65,10 @@ const TOKENIZER: &str = "tokenizer";
 const GENERATION: &str = "generation";
 
 impl IndexSettings {
+    /// Fields of the hash.
+    pub const FIELDS: [&str; 11] =
+        [EMBED_MODEL, GEN_MODEL, EMBEDDER, DIM, MAX_TOKENS, OVERLAP, QUANT, KV, REREAD, TOKENIZER, GENERATION];
+
     /// The fields and values of the hash.
     pub fn to_fields(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -159,6 +163,11 @@ mod tests {
         fields.reverse();
         fields.push(("made_by", "somebody".into()));
         assert_eq!(read(&fields), Ok(settings()));
+    }
+
+    #[test]
+    fn the_fields_that_are_read_are_those_that_are_written() {
+        assert_eq!(settings().to_fields().iter().map(|(name, _)| *name).collect::<Vec<_>>(), IndexSettings::FIELDS);
     }
 
     #[test]

@@ -57,6 +57,53 @@ impl IndexKeys {
     }
 }
 
+/// What a key of a generation holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`DataKeys::vectors`].
+    Vectors,
+    /// [`DataKeys::stats`].
+    Stats,
+    /// [`DataKeys::paths`].
+    Paths,
+    /// [`DataKeys::document`].
+    Document,
+    /// [`DataKeys::tokens`].
+    Tokens,
+}
+
+impl IndexKeys {
+    /// What stands in the names of all keys of all generations.
+    pub fn common_part(&self) -> Vec<u8> {
+        format!(":{{{}}}", self.index).into_bytes()
+    }
+
+    /// What the key `name` holds, and of which generation, if it is one of this index.
+    pub fn kind_of(&self, name: &[u8]) -> Option<(Kind, u32)> {
+        let (kind, rest) = std::str::from_utf8(name).ok()?.split_once(':')?;
+        let rest = rest.strip_prefix(&format!("{{{}}}", self.index))?;
+        let (generation, rest) = match rest.strip_prefix('@') {
+            None => (FIRST_GENERATION, rest),
+            Some(rest) => {
+                let digits = rest.find(':').unwrap_or(rest.len());
+                let (number, rest) = rest.split_at_checked(digits)?;
+                let generation = number.parse::<u32>().ok().filter(|generation| *generation > FIRST_GENERATION)?;
+                // One way to write it only.
+                (number == generation.to_string()).then_some((generation, rest))?
+            }
+        };
+        let kind = match (kind, rest.is_empty(), rest.starts_with(':')) {
+            ("vec", true, _) => Kind::Vectors,
+            ("stats", true, _) => Kind::Stats,
+            ("paths", true, _) => Kind::Paths,
+            ("doc", _, true) => Kind::Document,
+            ("tokens", _, true) => Kind::Tokens,
+            _ => return None,
+        };
+        Some((kind, generation))
+    }
+}
+
 impl DataKeys {
     /// The vector set, `vec:{docs}`.
     pub fn vectors(&self) -> Vec<u8> {
@@ -119,6 +166,40 @@ mod tests {
         assert_eq!(keys.vectors(), b"vec:{docs}@12");
         assert_eq!(keys.document("a"), b"doc:{docs}@12:a");
         assert_eq!(keys.tokens("a:chunk_0"), b"tokens:{docs}@12:a:chunk_0");
+    }
+
+    #[test]
+    fn a_key_tells_what_it_holds_and_of_which_generation() {
+        let index = IndexKeys::new("docs");
+        for generation in [1, 2, 12] {
+            let keys = index.data(generation);
+            for (key, kind) in [
+                (keys.vectors(), Kind::Vectors),
+                (keys.stats(), Kind::Stats),
+                (keys.paths(), Kind::Paths),
+                (keys.document("a@3:b"), Kind::Document),
+                (keys.tokens("a:chunk_1"), Kind::Tokens),
+            ] {
+                assert_eq!(index.kind_of(&key), Some((kind, generation)));
+                assert_eq!(IndexKeys::new("doc").kind_of(&key), None);
+            }
+        }
+        for other in [
+            "docs",
+            "drop:{docs}",
+            "vec:{docs}x",
+            "vec:{docs}@1",
+            "vec:{docs}@02",
+            "vec:{docs}@",
+            "vec:{docs}@x",
+            "doc:{docs}",
+            "tokens:{docs}@2",
+            "answer:{docs}:1",
+            "xdoc:{docs}:a",
+            "paths:{docs}:a",
+        ] {
+            assert_eq!(index.kind_of(other.as_bytes()), None, "{other}");
+        }
     }
 
     proptest! {

@@ -180,6 +180,17 @@ pub const SCOPE_MAX: usize = 1024;
 /// `SYSTEM` together with `CACHE`, in bytes: it is stored with each answer, too.
 pub const CACHED_SYSTEM_MAX: usize = 64 << 10;
 
+/// Keys of a database that `INFER.DROPINDEX` looks through for what may be left of an index although nothing speaks for that: half a second of
+/// short steps. In a larger one only where something does.
+pub const SWEEP_KEYS_MAX: i64 = 1_000_000;
+/// Generations of an earlier index that `INFER.INDEX` asks for: three keys each, in some hundredths of a millisecond.
+pub const GENERATIONS_ASKED: u32 = 64;
+
+/// Hits that a search looks at when vectors that lead nowhere stand before those that do: as many as `EF` may be.
+pub const HITS_MAX: u32 = EF_MAX;
+/// Chunks of an index that searches have missed and that `INFER.INDEXINFO` counts, and indexes that have such.
+pub const LOSSES_MAX: usize = 1000;
+
 /// `BUDGET`, in tokens of the answering model.
 pub const BUDGET_MIN: u32 = 1;
 /// `BUDGET`, in tokens of the answering model: the largest context, see [`CTX_MAX`].

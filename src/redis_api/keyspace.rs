@@ -24,6 +24,10 @@ const WRITE_DRY_RUN: &CStr = c"vCE3MSD";
 // The same without M.
 const WRITE_ABOVE_MAXMEMORY: &CStr = c"v!CE3S";
 const WRITE_ABOVE_MAXMEMORY_DRY_RUN: &CStr = c"vCE3SD";
+// Without C.
+const READ_AS_SERVER: &CStr = c"vE3W";
+const READ_APART_AS_SERVER: &CStr = c"vE3WK";
+const WRITE_AS_SERVER: &CStr = c"v!E3MS";
 
 /// The keys, seen with the database and the ACL user of a context.
 ///
@@ -37,6 +41,7 @@ pub struct Keyspace<'a> {
     ctx: &'a Context,
     above_maxmemory: bool,
     alone: bool,
+    as_server: bool,
 }
 
 impl fmt::Debug for Keyspace<'_> {
@@ -48,7 +53,7 @@ impl fmt::Debug for Keyspace<'_> {
 impl<'a> Keyspace<'a> {
     /// The keyspace of `ctx`, the context of a handler or a reply callback.
     pub fn of(ctx: &'a Context) -> Self {
-        Self { ctx, above_maxmemory: false, alone: false }
+        Self { ctx, above_maxmemory: false, as_server: false, alone: false }
     }
 
     /// The same, for keys that stand in the command themselves and to which no others belong: Redis has looked whether they are here.
@@ -67,13 +72,57 @@ impl<'a> Keyspace<'a> {
         Self { above_maxmemory: true, ..self }
     }
 
+    /// The same without regard to the rights of the caller: for what the module has to know, or note, of its own keys, and of which the
+    /// caller is told nothing that it may not read. Only for [`Keyspace::read`], [`Keyspace::write`] and what is made of them.
+    pub fn as_server(self) -> Self {
+        Self { as_server: true, ..self }
+    }
+
     /// Runs a command that reads. It must not be one that can block: `VSIM` needs `NOTHREAD`, or the server
     /// aborts; use [`super::vset`].
     ///
     /// # Errors
     /// The error reply of Redis, with its own code where that means the same to our caller, else as `ERR`.
     pub fn read(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
-        self.call(command, READ, args)
+        self.call(command, if self.as_server { READ_AS_SERVER } else { READ }, args)
+    }
+
+    /// The values of these fields of the hash at `key`, in their order, however many others it has; `None` when there is no such key.
+    ///
+    /// # Errors
+    /// As for [`Keyspace::read`].
+    pub fn hash_fields(&self, key: &[u8], fields: &[&[u8]]) -> Result<Option<Vec<Option<Vec<u8>>>>, Failure> {
+        let args: Vec<&[u8]> = std::iter::once(key).chain(fields.iter().copied()).collect();
+        let Reply::Array(values) = self.read("HMGET", &args)? else {
+            return Err(Failure::internal("HMGET answered with something that is not an array"));
+        };
+        let text = |value| if let Reply::Bytes(value) = value { Some(value) } else { None };
+        let values: Vec<Option<Vec<u8>>> = values.into_iter().map(text).collect();
+        // A hash of something else has none of the fields, and is there.
+        Ok((values.iter().any(Option::is_some) || self.is_present(key)).then_some(values))
+    }
+
+    /// Whether there is a key `key`, of any type. Says nothing about the rights of the caller.
+    pub fn is_present(&self, key: &[u8]) -> bool {
+        self.type_and_length(key).is_some()
+    }
+
+    /// Whether there is a hash at `key`. Says nothing about the rights of the caller.
+    pub fn is_hash(&self, key: &[u8]) -> bool {
+        self.type_and_length(key).is_some_and(|(kind, _)| i32::try_from(raw::REDISMODULE_KEYTYPE_HASH) == Ok(kind))
+    }
+
+    /// Whether there is a string at `key`. Says nothing about the rights of the caller.
+    pub fn is_string(&self, key: &[u8]) -> bool {
+        self.type_and_length(key).is_some_and(|(kind, _)| i32::try_from(raw::REDISMODULE_KEYTYPE_STRING) == Ok(kind))
+    }
+
+    /// How many keys the database has; 0 where that cannot be told.
+    pub fn size(&self) -> i64 {
+        match self.as_server().read("DBSIZE", &[]) {
+            Ok(Reply::Int(keys)) => keys,
+            _ => 0,
+        }
     }
 
     /// Runs a command that reads and may go on without the lock: `VSIM` without `NOTHREAD`. Only on the keyspace thread, whose
@@ -85,6 +134,18 @@ impl<'a> Keyspace<'a> {
         call_apart::begin(self.ctx, command, READ_APART, args)
     }
 
+    /// The same without regard to the rights of the caller, see [`Keyspace::as_server`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn begin_read_as_server(
+        &self,
+        command: &'static str,
+        args: &[&[u8]],
+    ) -> Result<Option<Coming>, Failure> {
+        call_apart::begin(self.ctx, command, READ_APART_AS_SERVER, args)
+    }
+
     /// Runs a command that writes, and replicates it. Vector sets have traps; use
     /// [`super::vset`].
     ///
@@ -93,7 +154,12 @@ impl<'a> Keyspace<'a> {
     /// `NOREPLICAS` where Redis refuses writes, and `ERR` while writes are paused.
     pub fn write(&self, command: &'static str, args: &[&[u8]]) -> Result<Reply, Failure> {
         refuse_while_paused()?;
-        self.call(command, if self.above_maxmemory { WRITE_ABOVE_MAXMEMORY } else { WRITE }, args)
+        let flags = match (self.as_server, self.above_maxmemory) {
+            (true, _) => WRITE_AS_SERVER,
+            (false, true) => WRITE_ABOVE_MAXMEMORY,
+            (false, false) => WRITE,
+        };
+        self.call(command, flags, args)
     }
 
     /// Whether [`Keyspace::read`] would be allowed to run this; runs nothing.
@@ -171,29 +237,28 @@ impl<'a> Keyspace<'a> {
 
     /// Bytes of the string at `key`; 0 for anything else. Says nothing about the rights of the caller.
     fn string_length(&self, key: &[u8]) -> usize {
-        let (Some(open), Some(key_type), Some(length), Some(close)) = (
-            api!(RedisModule_OpenKey),
-            api!(RedisModule_KeyType),
-            api!(RedisModule_ValueLength),
-            api!(RedisModule_CloseKey),
-        ) else {
-            return 0;
-        };
+        let is_string = |kind| i32::try_from(raw::REDISMODULE_KEYTYPE_STRING) == Ok(kind);
+        self.type_and_length(key).filter(|(kind, _)| is_string(*kind)).map_or(0, |(_, length)| length)
+    }
+
+    /// What kind of value is at `key`, and its length; `None` when there is no such key.
+    fn type_and_length(&self, key: &[u8]) -> Option<(i32, usize)> {
+        let (open, close) = (api!(RedisModule_OpenKey)?, api!(RedisModule_CloseKey)?);
+        let (key_type, length) = (api!(RedisModule_KeyType)?, api!(RedisModule_ValueLength)?);
         let name = RedisString::create_from_slice(self.ctx.ctx, key);
         let mode = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH;
         // SAFETY: the lock is held, the context and the name are live.
         let handle = unsafe { open(self.ctx.ctx, name.inner, mode.cast_signed()) };
         if handle.is_null() {
-            return 0;
+            return None;
         }
         // SAFETY: the handle was just opened and is not null.
         let kind = unsafe { key_type(handle) };
-        let is_string = i32::try_from(raw::REDISMODULE_KEYTYPE_STRING) == Ok(kind);
-        // SAFETY: as above.
-        let bytes = if is_string { unsafe { length(handle) } } else { 0 };
+        // SAFETY: as above; 0 for values of modules.
+        let length = unsafe { length(handle) };
         // SAFETY: closed once; it is not used afterwards.
         unsafe { close(handle) };
-        bytes
+        Some((kind, length))
     }
 
     fn call(&self, command: &'static str, flags: &CStr, args: &[&[u8]]) -> Result<Reply, Failure> {

@@ -40,6 +40,7 @@ pub mod pending;
 pub mod preflight;
 mod relay;
 pub mod reply;
+pub mod scan;
 pub mod set_removal;
 mod slot;
 pub mod vset;

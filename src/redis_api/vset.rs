@@ -200,6 +200,94 @@ pub fn read_similar(
     Ok(Some(Similar { hits: found, gave_up }))
 }
 
+/// Elements of a large set that a search can find and whose attribute `path` is this are looked for apart, see [`begin_of_path`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum OfPath {
+    /// Names of elements; where the path cannot stand in a filter, those of all elements that a search can find.
+    Here(Vec<Vec<u8>>),
+    /// The set is large.
+    Apart,
+}
+
+/// The elements that a search can find and whose attribute `path` is this, all of them. Looks at each element of the set.
+///
+/// # Errors
+/// What Redis says.
+pub fn of_path(keyspace: &Keyspace<'_>, key: &[u8], path: &str) -> Result<OfPath, Failure> {
+    if elements(keyspace, key) >= LARGE {
+        return Ok(OfPath::Apart);
+    }
+    let Some(search) = PathSearch::new(keyspace, key, path)? else { return Ok(OfPath::Here(Vec::new())) };
+    let args: Vec<&[u8]> = search.args(key).into_iter().chain([&b"NOTHREAD"[..]]).collect();
+    names(keyspace.as_server().read("VSIM", &args)?).map(OfPath::Here)
+}
+
+/// Begins what [`of_path`] does, for a large set. The reply is read by [`names`]. `None` where that cannot be done, as where the path
+/// cannot stand in a filter.
+///
+/// # Errors
+/// What Redis says.
+pub fn begin_of_path(keyspace: &Keyspace<'_>, key: &[u8], path: &str) -> Result<Option<Coming>, Failure> {
+    match PathSearch::new(keyspace, key, path)? {
+        Some(search) if search.is_exact => keyspace.begin_read_as_server("VSIM", &search.args(key)),
+        _ => Ok(None),
+    }
+}
+
+/// The names in the reply of a search for elements.
+///
+/// # Errors
+/// `INTERNAL`.
+pub fn names(reply: Reply) -> Result<Vec<Vec<u8>>, Failure> {
+    let Reply::Array(names) = reply else { return Err(unexpected("VSIM")) };
+    let name = |name| if let Reply::Bytes(name) = name { Some(name) } else { None };
+    Ok(names.into_iter().filter_map(name).collect())
+}
+
+/// At most so many elements of one path: each of its chunks some times over.
+const OF_PATH_MAX: &[u8] = b"4096";
+
+/// A search through all elements for those of a path.
+struct PathSearch {
+    vector: Vec<u8>,
+    filter: String,
+    is_exact: bool,
+}
+
+impl PathSearch {
+    /// `None` where there is no set.
+    fn new(keyspace: &Keyspace<'_>, key: &[u8], path: &str) -> Result<Option<Self>, Failure> {
+        if elements(keyspace, key) == 0 {
+            return Ok(None);
+        }
+        let Reply::Int(dim) = keyspace.as_server().read("VDIM", &[key])? else { return Err(unexpected("VDIM")) };
+        let mut vector = vec![0.0; usize::try_from(dim).unwrap_or_default()];
+        if let Some(first) = vector.first_mut() {
+            *first = 1.0;
+        }
+        // An expression compares strings as they are written, escapes included.
+        let quote = if path.contains('"') { '\'' } else { '"' };
+        let is_exact = !path.chars().any(|c| c.is_control() || c == quote || c == '\\');
+        let filter = if is_exact { format!(".path == {quote}{path}{quote}") } else { NOT_HIDDEN.to_owned() };
+        Ok(Some(Self { vector: to_fp32(&vector), filter, is_exact }))
+    }
+
+    fn args<'a>(&'a self, key: &'a [u8]) -> [&'a [u8]; 8] {
+        [key, b"FP32", &self.vector, b"COUNT", OF_PATH_MAX, b"TRUTH", b"FILTER", self.filter.as_bytes()]
+    }
+}
+
+/// Some elements of the set at random, whether or not a search can find them.
+///
+/// # Errors
+/// What Redis says.
+pub fn random(keyspace: &Keyspace<'_>, key: &[u8], count: usize) -> Result<Vec<Vec<u8>>, Failure> {
+    match keyspace.as_server().read("VRANDMEMBER", &[key, count.to_string().as_bytes()])? {
+        Reply::Array(_) | Reply::Null if elements(keyspace, key) == 0 => Ok(Vec::new()),
+        reply => names(reply),
+    }
+}
+
 /// Elements of the set; 0 for anything else.
 fn elements(keyspace: &Keyspace<'_>, key: &[u8]) -> i64 {
     // Asked as the server: the caller may not be allowed to run VCARD.

@@ -44,6 +44,7 @@ mod lifecycle;
 mod load;
 mod logging;
 mod lora;
+mod lost_keys;
 mod main_thread;
 mod memory;
 mod migration;

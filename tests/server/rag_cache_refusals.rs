@@ -149,7 +149,7 @@ fn user(server: &Server, rules: &[&str]) -> Client {
 }
 
 /// What docs/OPERATIONS.md gives to a user who may only ask.
-const ASKING: [&str; 8] = ["+@infer", "-@admin", "-@write", "+hgetall", "+get", "+vsim", "%R~docs", "~vec:{docs}*"];
+const ASKING: [&str; 8] = ["+@infer", "-@admin", "-@write", "+hmget", "+get", "+vsim", "%R~docs", "~vec:{docs}*"];
 
 /// What docs/CACHE.md adds for CACHE.
 const CACHING: [&str; 26] = [

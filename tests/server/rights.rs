@@ -104,7 +104,7 @@ fn a_user_who_may_not_write_tokens_searches_and_leaves_nothing_of_an_ingest() {
 #[test]
 fn the_users_in_the_readme_may_do_what_it_says_and_no_more() {
     let (server, mut admin) = indexed();
-    let asking = ["+@infer", "-@admin", "-@write", "+hgetall", "+get", "+vsim"];
+    let asking = ["+@infer", "-@admin", "-@write", "+hmget", "+get", "+vsim"];
     let asked_keys = ["%R~docs", "~vec:{docs}*", "%R~tokens:{docs}*"];
     let mut bob = user(&server, &[&asking[..], &asked_keys[..]].concat());
     assert_eq!(array(&bob.ok(&cmd!["INFER.SEARCH", "docs", "the cat"])).len(), 1);
