@@ -190,6 +190,10 @@ impl Stats {
         let now = u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX);
         // Later than the last one, whatever the clock says.
         let changed = now.max(self.changed.saturating_add(1));
+        self.write_as_of(keyspace, keys, changed)
+    }
+
+    fn write_as_of(self, keyspace: &Keyspace<'_>, keys: &DataKeys, changed: u64) -> Result<(), Failure> {
         let Size { documents, chunks, tokens } = self.size;
         let mut fields =
             vec![(CHUNKS, chunks), (TOKENS, tokens), (DOCUMENTS, documents), (EPOCH, self.epoch), (CHANGED, changed)];
@@ -214,11 +218,14 @@ impl Stats {
         Self { size, has_documents: true, unsure, ..self }
     }
 
-    /// Writes what was counted anew.
+    /// Writes what was counted anew. No document has changed, so the version stays as it is.
     pub(super) fn settle(self, keyspace: &Keyspace<'_>, keys: &DataKeys, size: Size) -> Result<(), Failure> {
         keyspace.write("HDEL", &[&keys.stats(), UNSURE.as_bytes()])?;
-        Self { size, has_documents: true, unsure: false, epoch: self.epoch.saturating_add(1), ..self }
-            .write(keyspace, keys)
+        let settled = Self { size, has_documents: true, unsure: false, ..self };
+        if self.changed == 0 {
+            return settled.write(keyspace, keys);
+        }
+        settled.write_as_of(keyspace, keys, self.changed)
     }
 
     /// After one document became another.

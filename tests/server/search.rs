@@ -140,17 +140,19 @@ fn a_match_that_is_rare_is_found_among_thousands() {
     let (_server, mut client) = indexed();
     let mut random = fastrand::Rng::with_seed(7);
     let mut adds = Vec::new();
+    let version = format!("1-1-{}", "0".repeat(32));
     for number in 0..6000 {
         let vector: Vec<u8> = (0..64).flat_map(|_| (random.f32() - 0.5).to_le_bytes()).collect();
         let (path, rare) = (format!("f{number}.txt"), number == 2345);
         let json = serde_json::json!({
             "path": path, "chunk": 0, "first_line": 1, "last_line": 1, "ext": "txt", "rare": rare,
         });
-        let element = format!("{path}:chunk_0@v");
+        let element = format!("{path}:chunk_0@{version}");
         adds.push(cmd!["VADD", "vec:{docs}", "FP32", vector, element, "Q8", "SETATTR", json.to_string()]);
     }
     client.send_together(&adds);
     adds.iter().for_each(|_| drop(client.receive().unwrap()));
+    client.ok(&cmd!["HSET", "doc:{docs}:f2345.txt", "chunks", 1, "chunk_0", version]);
     client.ok(&cmd!["INFER.TOKENIZESTORE", "tokens:{docs}:f2345.txt:chunk_0", "chat", "needle"]);
     let found = search(&mut client, &["FILTER", ".rare"]);
     assert_eq!(found, ["f2345.txt:chunk_0".to_owned()].into());

@@ -101,7 +101,7 @@ pub fn base(command: &str) -> Option<Parts> {
         }
         "infer.cachedel" | "infer.cacheinfo" => &[("cache", "faq")],
         "infer.cancel" => &[("id", "1")],
-        "infer.debug" => &[("PANIC", "PANIC"), ("model", "nobody")],
+        "infer.debug" => &[("RELEASE", "RELEASE")],
         _ => return None,
     };
     Some(parts.iter().map(|&(name, text)| (name, if text.is_empty() { Line::new() } else { words(text) })).collect())
@@ -188,7 +188,16 @@ fn of_command(command: &str, argument: &str) -> Vec<Parts> {
             })
             .collect(),
         ("infer.cancel", "id") => vec![part("id", "18446744073709551615"), value("id", vec![b'9'; 1 << 20])],
-        ("infer.debug", "PANIC") => vec![part("PANIC", "PANIC")],
+        // For a model that is there they would be what they are for.
+        ("infer.debug", "RELEASE") => vec![part("RELEASE", "RELEASE")],
+        ("infer.debug", "HOLD") => vec![[vec![("RELEASE", Line::new())], part("HOLD", "HOLD")].concat()],
+        ("infer.debug", "PANIC" | "ASSERT" | "STALL" | "KEEP") => {
+            let token = ["PANIC", "ASSERT", "STALL", "KEEP"].into_iter().find(|token| *token == argument).unwrap();
+            each(names(), |name| [vec![("RELEASE", Line::new())], option(token, name)].concat())
+        }
+        ("infer.debug", "TWICE") => {
+            vec![[vec![("RELEASE", Line::new())], part("ASSERT", "ASSERT nobody"), part("TWICE", "TWICE")].concat()]
+        }
         _ => Vec::new(),
     }
 }
