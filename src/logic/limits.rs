@@ -343,3 +343,6 @@ pub const NICE_DEFAULT: i64 = 10;
 pub const NICE_MIN: i64 = 0;
 /// `infer.nice`: one more than the highest nice value of Linux, for threads that run only while no others want the CPU.
 pub const NICE_MAX: i64 = 20;
+
+#[cfg(test)]
+mod table;

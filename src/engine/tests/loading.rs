@@ -10,10 +10,13 @@ fn unloading_answers_running_requests_and_forgets_the_name() {
     let (done, unloaded) = channel();
     engine.unload("chat", Requests::Finish, Box::new(move |result| done.send(result).unwrap()));
     assert_eq!(engine.find("chat").unwrap_err().code(), "NOMODEL");
-    unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
     answer(&running);
-    let late = generate(&served, vec![1], max_tokens(1)).recv_timeout(PATIENCE).unwrap();
-    assert_eq!(late.unwrap_err().code(), "CANCELLED");
+    // Who has found the model before may still have a request answered, until it takes none.
+    let mut late = std::iter::repeat_with(|| generate(&served, vec![1], max_tokens(1)).recv_timeout(PATIENCE).unwrap());
+    assert_eq!(late.find_map(Result::err).unwrap().code(), "CANCELLED");
+    assert!(unloaded.try_recv().is_err(), "it is not free as long as somebody holds it");
+    drop(served);
+    unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
 }
 
 #[test]
@@ -28,17 +31,18 @@ fn a_forced_unload_cancels_what_waits_and_runs() {
         };
         let (done, unloaded) = channel();
         engine.unload(name, Requests::Cancel, Box::new(move |result| done.send(result).unwrap()));
-        unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
-        let generated = generating.iter().map(|answers| answers.try_recv().unwrap().map(drop));
-        let outcomes: Vec<_> =
-            generated.chain(embedding.iter().map(|answers| answers.try_recv().unwrap().map(drop))).collect();
+        let generated = generating.iter().map(|answers| answers.recv_timeout(PATIENCE).unwrap().map(drop));
+        let outcomes: Vec<_> = generated
+            .chain(embedding.iter().map(|answers| answers.recv_timeout(PATIENCE).unwrap().map(drop)))
+            .collect();
         // The first ones may have been finished.
         let cancelled = EngineError::Cancelled("the model was unloaded").to_string();
         assert_eq!(outcomes[79].as_ref().unwrap_err().to_string(), cancelled);
         for error in outcomes.into_iter().filter_map(Result::err) {
             assert_eq!(error.to_string(), cancelled);
         }
-        assert_eq!(served.requests(), 0);
+        drop(served);
+        unloaded.recv_timeout(PATIENCE).unwrap().unwrap();
     }
 }
 
