@@ -11,13 +11,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The locks of the engine's own threads: the main thread takes none of them.
-const OF_ENGINE_THREADS: [(&str, &[&str]); 11] = [
+const OF_ENGINE_THREADS: [(&str, &[&str]); 12] = [
     ("commands/chunk_rows.rs", &["Mutex<Gathering>", "Mutex<Queue>"]),
     ("engine/block_reads.rs", &["Mutex<HashMap<Block, Vec<ReadJob>>>"]),
     ("engine/budget.rs", &["Mutex<State>", "Condvar", "Mutex<HashMap<(String, Question), u32>>"]),
     ("engine/chat_template.rs", &["Mutex<HashMap<Vec<Role>, Arc<str>>>"]),
     ("engine/context.rs", &["Mutex<Vec<Arc<AtomicBool>>>", "Mutex<Option<Instant>>", "Mutex<()>"]),
     ("engine/desk.rs", &["Mutex<Lanes>"]),
+    ("engine/forms.rs", &["Mutex<Option<Sender<Waiting>>>"]),
     ("engine/kv_store.rs", &["Mutex<Kept<Arc<Key>, Arc<KvRows>, Saved>>"]),
     ("engine/model.rs", &["Mutex<Memo>", "Mutex<Memo>", "Mutex<Memo>"]),
     ("engine/pool.rs", &["Mutex<Vec<JoinHandle<()>>>"]),

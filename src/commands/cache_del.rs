@@ -31,6 +31,8 @@ pub(super) struct Whole {
     keys: CacheKeys,
     /// Whether its ids are those in the renamed list; before, there may be those of an earlier attempt.
     renamed: bool,
+    /// Whether something else stands in the place of a list of ids: it stays.
+    has_foreign: bool,
     removed: i64,
 }
 
@@ -68,6 +70,7 @@ pub fn cache_del(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
         return Ok(Outcome::Pending);
     }
     check_removing(&keyspace, &keys)?;
+    check_lists(&keyspace, &keys)?;
     let whole = Whole::begin(&keyspace, keys)?;
     let pending = block(ctx, COMMAND)?;
     whole.remove(caller, |removed| pending.finish(removed.map(Value::Int)));
@@ -80,8 +83,11 @@ pub(super) fn check_removing(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Resul
     keyspace.check_read("EXISTS", &[&keys.ids()])?;
     keyspace.check_read("ZRANGE", &[&keys.dropped_ids(), b"0", b"0"])?;
     keyspace.check_write("RENAME", &[&keys.ids(), &keys.dropped_ids()])?;
-    keyspace.check_write("ZREM", &[&keys.dropped_ids(), b"x"])?;
-    // Both lists of the right type?
+    keyspace.check_write("ZREM", &[&keys.dropped_ids(), b"x"])
+}
+
+/// Fails where something else stands in the place of a list of ids.
+fn check_lists(keyspace: &Keyspace<'_>, keys: &CacheKeys) -> Result<(), Failure> {
     keyspace.read("ZCARD", &[&keys.ids()])?;
     keyspace.read("ZCARD", &[&keys.dropped_ids()]).map(drop)
 }
@@ -92,7 +98,11 @@ impl Whole {
         keyspace.write("UNLINK", &[keys.settings()])?;
         vset::remove(keyspace, &keys.vectors())?;
         vset::remove(keyspace, &keys.new_vectors())?;
-        Ok(Self { keys, renamed: false, removed: 0 })
+        let has_foreign = match check_lists(keyspace, &keys) {
+            Err(failure) if failure.code == "WRONGTYPE" => true,
+            lists => lists.map(|()| false)?,
+        };
+        Ok(Self { keys, renamed: false, has_foreign, removed: 0 })
     }
 
     /// Removes the entries. `done` gets the number of those that had not expired, with the lock held.
@@ -102,6 +112,9 @@ impl Whole {
     }
 
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
+        if self.has_foreign {
+            return Ok(ControlFlow::Break(()));
+        }
         let dropped = self.keys.dropped_ids();
         let ids = strings(keyspace.read("ZRANGE", &[&dropped, b"0", STEP])?);
         if !ids.is_empty() {

@@ -8,7 +8,8 @@
 use std::ops::ControlFlow;
 
 use super::document::{Document, Present, Stats};
-use super::retrieval::read_settings;
+use super::retrieval::{no_index, read_settings};
+use crate::logic::cache::CacheKeys;
 use crate::logic::keys::{DataKeys, IndexKeys, Kind, chunk_id};
 use crate::logic::limits;
 use crate::redis_api::caller::Caller;
@@ -24,12 +25,25 @@ struct Clearing {
     generations: Vec<DataKeys>,
     /// Whether the counters of the last of them were looked at.
     looked: bool,
+    /// Whether there is to be an index afterwards.
+    stays: bool,
+    /// How the names of kept answers begin.
+    answers: Vec<u8>,
     /// Whether all keys of the database are to be looked through.
     sweep: bool,
     scan: Scan,
     /// Keys that were found by that.
     found: Vec<Vec<u8>>,
     removed: Removed,
+}
+
+/// How much of an index is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Generations that are not in use.
+    Generations,
+    /// All of it, and whatever a look at all keys of the database finds, if that is to be taken.
+    Index { sweep: bool },
 }
 
 /// What was removed.
@@ -41,19 +55,22 @@ pub(super) struct Removed {
 }
 
 /// Removes all keys of `generations` of an index, as the caller, but never those of the generation that is in use: SWAPDB
-/// and RESTORE can put another index in the place of the one that was asked about. With `sweep`, or if anything of them was lost, everything of
+/// and RESTORE can put another index in the place of the one that was asked about. With a look at all keys, or if anything of them was lost, everything of
 /// all other generations too. `done` is called with the lock held.
 pub(super) fn clear(
     caller: Caller,
     index: IndexKeys,
     generations: Vec<DataKeys>,
-    sweep: bool,
+    extent: Extent,
     done: impl FnOnce(Result<Removed, Failure>) + Send + 'static,
 ) {
     let step = |clearing: &mut Clearing, keyspace: &Keyspace<'_>| clearing.step(&keyspace.above_maxmemory());
     let scan = Scan::containing(&index.common_part());
     let removed = Removed::default();
-    let clearing = Clearing { index, generations, looked: false, sweep, scan, found: Vec::new(), removed };
+    let (stays, sweep) = (extent == Extent::Generations, extent == Extent::Index { sweep: true });
+    let answers = CacheKeys::of_index(index.name()).answer(b"");
+    let clearing =
+        Clearing { index, generations, answers, looked: false, stays, sweep, scan, found: Vec::new(), removed };
     keyspace_thread::run_in_slices(caller, clearing, step, |clearing, ended| {
         done(ended.map(|()| clearing.removed));
     });
@@ -106,11 +123,15 @@ pub(super) fn check_rights(keyspace: &Keyspace<'_>, keys: &DataKeys) -> Result<(
 
 impl Clearing {
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
-        // What cannot be read is no index.
         let settings = match read_settings(keyspace, &self.index) {
-            Err(failure) if failure.is_of_slot() => return Err(failure),
-            settings => settings.ok().flatten(),
+            // Something else stands there, or what no command has written: that is no index.
+            Err(failure) if ["NOINDEX", "WRONGTYPE"].contains(&failure.code) => None,
+            settings => settings?,
         };
+        if self.stays && settings.is_none() {
+            // Nobody knows any more which generation is not to be removed.
+            return Err(no_index(&self.index));
+        }
         let in_use = settings.map(|settings| settings.generation);
         let Some(keys) = self.generations.last() else {
             return if self.sweep { self.sweep(keyspace, in_use) } else { Ok(ControlFlow::Break(())) };
@@ -145,6 +166,12 @@ impl Clearing {
             self.found = self.scan.next(keyspace)?;
             return Ok(ControlFlow::Continue(()));
         };
+        // Answers of the index that its list has lost.
+        if !self.stays && key.starts_with(&self.answers) && keyspace.is_hash(&key) {
+            keyspace.write("UNLINK", &[&key])?;
+            self.removed.anything = true;
+            return Ok(ControlFlow::Continue(()));
+        }
         let kind = self.index.kind_of(&key).filter(|(_, generation)| Some(*generation) != in_use);
         match kind.map(|(kind, _)| kind) {
             Some(Kind::Vectors) => vset::remove(keyspace, &key)?,

@@ -7,7 +7,7 @@
 use redis_module::Context;
 
 use super::cache_del::{Whole, check_removing};
-use super::clearing::{check_rights, clear};
+use super::clearing::{Extent, check_rights, clear};
 use super::document::documents;
 use super::index_work;
 use super::losses;
@@ -71,7 +71,7 @@ pub fn drop_index(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let cache = Whole::begin(&keyspace, cache)?;
     let pending = block(ctx, COMMAND)?;
     cache.remove(caller.clone(), move |removed| match removed {
-        Ok(answers) => clear(caller.clone(), keys.clone(), generations, sweep, move |cleared| {
+        Ok(answers) => clear(caller.clone(), keys.clone(), generations, Extent::Index { sweep }, move |cleared| {
             let documents = match cleared {
                 // Of what an earlier attempt left, those that are removed now are told; and those that nothing listed any more.
                 Ok(removed) if count.is_some() || is_noted || removed.anything || answers > 0 => {

@@ -102,11 +102,11 @@ impl Question {
         ticket: Ticket,
         done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
     ) {
-        let (question, second_look) = (Arc::clone(&self.text), self.second_look.take());
+        let (question, client, second_look) = (Arc::clone(&self.text), self.caller.client, self.second_look.take());
         let Embedded { vector, after } = embedded;
         self.search(vector, Reach { effort: Effort::Near, count: 0 }, move |findings| {
             match (findings.map(|findings| Findings { embedded: after, ..findings }), second_look) {
-                (Ok(findings), Some(look)) => look.take(question, ticket, findings, done),
+                (Ok(findings), Some(look)) => look.take(question, client, ticket, findings, done),
                 (findings, _) => done(findings),
             }
         });

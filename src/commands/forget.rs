@@ -28,7 +28,7 @@ pub fn forget(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     let replacement = Replacement::by_nothing(data, request.path, settings.quant.name(), before);
     match replacement.switch(&keyspace)? {
         Switch::Done(counts, aftermath) => {
-            let caller = Caller::of(ctx, "INFER.FORGET");
+            let caller = Caller::of(ctx, "INFER.FORGET").with_key(ctx, keys.settings());
             index_work::changed(caller.db, request.index, request.path);
             replacement.follow_up(aftermath, &caller, &keys);
             Ok(Outcome::Reply(Value::from(counts.removed)))

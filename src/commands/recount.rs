@@ -59,9 +59,9 @@ impl fmt::Debug for Recount {
     }
 }
 
-/// Begins it, unless it runs.
-pub(super) fn begin(caller: &Caller, index: &IndexKeys, keys: &DataKeys) {
-    start(caller, index, keys, None);
+/// Begins it, unless it runs. One that runs begins again where `is_new_loss`: then there is more that it may have missed.
+pub(super) fn begin(caller: &Caller, index: &IndexKeys, keys: &DataKeys, is_new_loss: bool) {
+    start(caller, index, keys, is_new_loss, None);
 }
 
 /// Begins it, or waits for the one that runs. `done` is called with the lock held.
@@ -71,15 +71,15 @@ pub(super) fn begin_and_then(
     keys: &DataKeys,
     done: impl FnOnce(Result<(), Failure>) + Send + 'static,
 ) {
-    start(caller, index, keys, Some(Box::new(done)));
+    start(caller, index, keys, false, Some(Box::new(done)));
 }
 
-fn start(caller: &Caller, index: &IndexKeys, keys: &DataKeys, done: Option<Done>) {
+fn start(caller: &Caller, index: &IndexKeys, keys: &DataKeys, is_new_loss: bool, done: Option<Done>) {
     let id = (caller.db, keys.stats());
     let is_new = all(|running| {
         let is_new = !running.contains_key(&id);
         let count = running.entry(id.clone()).or_default();
-        count.again |= !is_new;
+        count.again |= !is_new && is_new_loss;
         count.done.extend(done);
         is_new
     });
@@ -103,6 +103,8 @@ pub(super) fn changed(db: i32, keys: &DataKeys, path: &str, before: Size, after:
 
 impl Recount {
     fn step(&mut self, keyspace: &Keyspace<'_>) -> Result<ControlFlow<()>, Failure> {
+        // SCAN would find half of the documents, and that would pass for all.
+        keyspace.check_still(self.index.settings())?;
         let settings = read_settings(keyspace, &self.index)?;
         if settings.is_none_or(|settings| self.index.data(settings.generation) != self.keys) {
             return Err(Failure::err("the index was made anew or changed by somebody else"));
@@ -123,10 +125,11 @@ impl Recount {
             });
             return Ok(ControlFlow::Continue(()));
         }
-        if !again {
-            let stats = Stats::read(keyspace, &self.keys)?.beside(Present::read(keyspace, &self.keys)?);
-            stats.settle(keyspace, &self.keys, size)?;
+        if again {
+            return Err(Failure::err("keys were lost again and again while they were counted; try again"));
         }
+        let stats = Stats::read(keyspace, &self.keys)?.beside(Present::read(keyspace, &self.keys)?);
+        stats.settle(keyspace, &self.keys, size)?;
         Ok(ControlFlow::Break(()))
     }
 

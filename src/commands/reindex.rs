@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use redis_module::Context;
 
-use super::clearing::{self, clear};
+use super::clearing::{self, Extent, clear};
 use super::document::{Document, Present, Stats, documents};
 use super::index::{check_models, write_settings};
 use super::index_work::Reindexing;
@@ -121,7 +121,7 @@ pub fn reindex(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure> {
     // What an earlier one left behind: of the generation before, or of one that did not end.
     let before = reindex.old.generation.checked_sub(1).filter(|before| *before > 0);
     let left = before.into_iter().chain([generation]).map(|generation| keys.data(generation)).collect();
-    clear(caller, keys, left, false, move |cleared| match cleared {
+    clear(caller, keys, left, Extent::Generations, move |cleared| match cleared {
         Ok(_) => reindex.prepare(0),
         Err(failure) => reindex.give_up(failure),
     });
@@ -311,7 +311,7 @@ impl Reindex {
 
     fn clear_old(self) {
         let (caller, old) = (self.caller.clone(), self.now());
-        clear(caller, self.keys.clone(), vec![old], false, move |cleared| match cleared {
+        clear(caller, self.keys.clone(), vec![old], Extent::Generations, move |cleared| match cleared {
             Ok(_) => self.end(None),
             Err(failure) => {
                 let text = format!(
@@ -326,7 +326,9 @@ impl Reindex {
         log::warn!("{COMMAND} of client {} was given up: {failure}", self.caller.client);
         let (caller, next) = (self.caller.clone(), self.keys.data(self.new.generation));
         // What cannot be removed now is removed by the next one.
-        clear(caller, self.keys.clone(), vec![next], false, move |_cleared| self.end(Some(failure.to_string())));
+        clear(caller, self.keys.clone(), vec![next], Extent::Generations, move |_cleared| {
+            self.end(Some(failure.to_string()))
+        });
     }
 
     fn end(self, error: Option<String>) {

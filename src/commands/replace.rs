@@ -85,6 +85,8 @@ pub(super) enum Switch {
 pub(super) struct Aftermath {
     /// Count the documents.
     pub recount: bool,
+    /// Because of something that nobody had noticed before.
+    is_new_loss: bool,
     /// Look for elements that are left over of this document.
     pub hide_apart: bool,
 }
@@ -166,7 +168,7 @@ impl Replacement {
         let Some(planned) = self.chunks.get(self.at) else {
             self.at = 0;
             let signs = Signs::read(keyspace, &self.keys, &self.path)?;
-            self.is_sound = signs.is_listed != self.chunks.is_empty() && !signs.tell_of_losses();
+            self.is_sound = signs.is_listed != self.chunks.is_empty() && !signs.stats.unsure;
             return Ok(ControlFlow::Break(()));
         };
         let is_current = self.before.versions.get(self.at) == Some(&Some(planned.version));
@@ -268,7 +270,8 @@ impl Replacement {
         }
         // A document of which something is there and no hash: what was counted of it is not known.
         let is_lost = self.before == Document::default() && (signs.is_listed || !left.chunks.is_empty());
-        let recount = signs.stats.unsure || is_lost || (!signs.is_listed && self.before != Document::default());
+        let is_new_loss = is_lost || (!signs.is_listed && self.before != Document::default());
+        let recount = signs.stats.unsure || is_new_loss;
         if is_lost || !(self.chunks.is_empty() && self.before == Document::default()) {
             let stats = Stats { unsure: recount, ..signs.stats };
             stats.changed(&self.before, &after).write(keyspace, &self.keys)?;
@@ -276,7 +279,7 @@ impl Replacement {
         if self.chunks.is_empty() {
             vset::remove_if_all_hidden(keyspace, &self.keys.vectors())?;
         }
-        Ok(Switch::Done(self.counts_with(&left), Aftermath { recount, hide_apart: left.apart }))
+        Ok(Switch::Done(self.counts_with(&left), Aftermath { recount, is_new_loss, hide_apart: left.apart }))
     }
 
     /// Notes a switch where it has to be known, and begins what is still to be done behind it. In the same lock scope.
@@ -287,7 +290,7 @@ impl Replacement {
             leftovers::hide_apart(caller.clone(), self.keys.clone(), self.path.clone());
         }
         if aftermath.recount {
-            recount::begin(caller, index, &self.keys);
+            recount::begin(caller, index, &self.keys, aftermath.is_new_loss);
         }
     }
 
@@ -296,10 +299,11 @@ impl Replacement {
         let known = self.chunks.len();
         let is_unknown = self.before == Document::default();
         let has_tokens = || keyspace.is_present(&self.keys.tokens(&chunk_id(&self.path, 0)));
-        let has_signs = signs.tell_of_losses() || (is_unknown && (signs.is_listed || has_tokens()));
-        // What nobody knows of and somebody wants to be gone is looked for all the same, where that takes no thread of its own.
-        let adds_nothing = self.chunks.is_empty();
-        if !has_signs && (!is_unknown || !adds_nothing) {
+        let has_signs = signs.stats.unsure || (is_unknown && (signs.is_listed || has_tokens()));
+        // What nobody knows of, where there are too many vectors or somebody wants it to be gone, is looked for all the same if that
+        // takes no thread of its own: there may be others of which vectors are left over, and they may stay so for ever.
+        let may_have = is_unknown && (self.chunks.is_empty() || signs.has_too_many_vectors());
+        if !has_signs && !may_have {
             return Ok(Leftovers::default());
         }
         let planned = self.chunks.iter().map(|planned| Some(planned.version));
@@ -419,9 +423,9 @@ impl Signs {
         Ok(Self { stats, present, is_listed: is_listed(keyspace, keys, path)? })
     }
 
-    /// Whether elements may be left over, of this document or of others.
-    fn tell_of_losses(&self) -> bool {
-        self.stats.unsure || self.present.visible > self.stats.size.chunks
+    /// Whether elements are left over, of this document or of others.
+    fn has_too_many_vectors(&self) -> bool {
+        self.present.visible > self.stats.size.chunks
     }
 }
 

@@ -38,6 +38,7 @@ impl SecondLook {
     pub(super) fn take(
         self,
         question: Arc<str>,
+        client: u64,
         ticket: Ticket,
         findings: Findings,
         done: impl FnOnce(Result<Findings, Failure>) + Send + 'static,
@@ -46,7 +47,7 @@ impl SecondLook {
             return done(Ok(findings));
         }
         let bytes = findings.chunks.iter().map(|chunk| question.len() + size_of_val(chunk.tokens.as_slice())).sum();
-        let errand = Errand { client: 0, bytes, ticket: Some(ticket.clone()) };
+        let errand = Errand { client, bytes, ticket: Some(ticket.clone()) };
         let task = move || self.rerank(&question, ticket, findings, done);
         let handed = engine().and_then(|engine| engine.go_on(errand, task));
         if let Err(error) = handed {

@@ -49,6 +49,15 @@ pub fn tokenize_store(ctx: &Context, args: &[&[u8]]) -> Result<Outcome, Failure>
     let (pending, ticket) = block_for_model(ctx, "INFER.TOKENIZESTORE", &served)?;
     engine()?.run(Errand::of(pending.client_id(), &ticket, text.len()), move || {
         match served.model.tokenize(&text, Special::None) {
+            // No command could use them, and writing them would hold up all clients.
+            Ok(tokens) if tokens.len() > limits::KEY_TOKENS_MAX => pending.finish(Err(Failure::new(
+                "CTXLIMIT",
+                format!(
+                    "the text has {} tokens, more than the {} of one key; store it in parts",
+                    tokens.len(),
+                    limits::KEY_TOKENS_MAX
+                ),
+            ))),
             Ok(tokens) => {
                 let (count, blob) = (tokens.len(), token_blob::encode(&tokens));
                 pending.finish_with(move |ctx| store(ctx, &key, &blob, count, expire));

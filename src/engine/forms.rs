@@ -73,10 +73,13 @@ impl Forms {
 }
 
 fn compile(served: &Arc<Served>, mut job: GenerateJob, places: &Places, stop: &Stop) {
-    let place = places.take(|| stop.reason().is_some() || job.ticket.is_cancelled());
-    let cancelled = stop.reason().or_else(|| job.ticket.is_cancelled().then_some("before it began"));
-    let compiled = match (cancelled, job.options.form.take()) {
-        (Some(reason), _) => Err(EngineError::Cancelled(reason)),
+    let refusal = |job: &GenerateJob| {
+        let cancelled = stop.reason().or_else(|| job.ticket.is_cancelled().then_some("before it began"));
+        cancelled.map(EngineError::Cancelled).or_else(|| served.failure().cloned())
+    };
+    let place = places.take(|| refusal(&job).is_some());
+    let compiled = match (refusal(&job), job.options.form.take()) {
+        (Some(error), _) => Err(error),
         (None, form) => form.map(|form| served.constraint(&form)).transpose(),
     };
     match compiled {

@@ -502,8 +502,8 @@ impl Served {
             );
         }
         let Some(served) = alone(self, &stop) else { return };
-        let Self { model, workers, kept, reads, reservation, .. } = served;
-        drop((workers, kept, reads));
+        let Self { model, workers, kept, reads, reservation, constraints, forms, .. } = served;
+        drop((workers, kept, reads, constraints, forms));
         drop(alone(model, &stop));
         // Only now there is room for others.
         drop(reservation);

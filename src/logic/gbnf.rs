@@ -13,10 +13,10 @@ use std::fmt::Write;
 use thiserror::Error;
 
 use super::limits::{
-    GRAMMAR_DEPTH_MAX, GRAMMAR_REFERENCE_DEPTH_MAX, GRAMMAR_REPEAT_MAX, GRAMMAR_RULES_MAX, GRAMMAR_SYMBOLS_MAX,
-    GRAMMAR_TERMINALS_MAX,
+    GRAMMAR_DEPTH_MAX, GRAMMAR_ITEMS_MAX, GRAMMAR_REFERENCE_DEPTH_MAX, GRAMMAR_REPEAT_MAX, GRAMMAR_RULES_MAX,
+    GRAMMAR_SYMBOLS_MAX, GRAMMAR_TERMINALS_MAX,
 };
-use super::nesting::{Mention, deeper_than};
+use super::nesting::{Mention, deeper_than, multiplied_out};
 
 /// Why a grammar cannot be used; the text is printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,8 +58,17 @@ struct Size {
     symbols: usize,
     /// The different characters and classes.
     terminals: HashSet<String>,
+    /// By the number of a rule: the items of its body, repetitions multiplied.
+    items: Vec<usize>,
     /// By the number of a rule: the rules that its body mentions, each with the levels of parentheses and repetitions there.
     mentions: Vec<Vec<Mention>>,
+}
+
+/// What there was of a rule's body before an item.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    mentions: usize,
+    items: usize,
 }
 
 /// The signs behind an item, taken together: `+?` is `*`, and so is `**`.
@@ -144,6 +153,12 @@ impl<'a> Parser<'a> {
         match self.rules.get("root") {
             Some(&(root, _)) => {
                 self.check_references(root)?;
+                if multiplied_out(&self.size.items, &self.size.mentions, root) > GRAMMAR_ITEMS_MAX {
+                    let problem = format!(
+                        "repetitions inside repetitions, also through the names of rules, come to more than {GRAMMAR_ITEMS_MAX} items"
+                    );
+                    return Err(GbnfError { line: 1, problem });
+                }
                 Ok(format!("start: r{root}\n{lark}"))
             }
             None => Err(self.error("there is no rule 'root'")),
@@ -169,9 +184,9 @@ impl<'a> Parser<'a> {
             if self.rest.is_empty() || self.rest.starts_with(['|', ')', '\n', '\r']) {
                 break;
             }
-            let from = self.mentions_of(place.rule);
+            let before = Before { mentions: self.mentions_of(place.rule), items: self.items_of(place.rule) };
             let item = self.item(place)?;
-            let item = self.repeated(item, place, from)?;
+            let item = self.repeated(item, place, before)?;
             if !items.is_empty() {
                 items.push(' ');
             }
@@ -182,6 +197,9 @@ impl<'a> Parser<'a> {
 
     fn item(&mut self, place: Place) -> Result<String, GbnfError> {
         self.count_symbols(1)?;
+        if let Some(items) = self.size.items.get_mut(place.rule) {
+            *items = items.saturating_add(1);
+        }
         if self.take("\"") {
             return self.literal();
         }
@@ -203,7 +221,7 @@ impl<'a> Parser<'a> {
             Some(name) => {
                 let number = self.number(name)?;
                 if let Some(mentions) = self.size.mentions.get_mut(place.rule) {
-                    mentions.push(Mention { definition: number, depth: place.depth + 1 });
+                    mentions.push(Mention { definition: number, depth: place.depth + 1, times: 1 });
                 }
                 Ok(format!("r{number}"))
             }
@@ -211,10 +229,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The item with what follows it of `*`, `+`, `?` and `{m,n}`; it made the mentions from number `from` on.
-    fn repeated(&mut self, mut item: String, place: Place, from: usize) -> Result<String, GbnfError> {
+    /// The item with what follows it of `*`, `+`, `?` and `{m,n}`; `before` it there was that.
+    fn repeated(&mut self, mut item: String, place: Place, before: Before) -> Result<String, GbnfError> {
         let mut signs = Signs::default();
         let mut levels = 0;
+        let mut most = 1_usize;
         loop {
             self.skip_space(Newlines::End);
             match self.rest.chars().next() {
@@ -225,7 +244,8 @@ impl<'a> Parser<'a> {
                 }
                 Some('{') => {
                     self.rest = &self.rest[1..];
-                    let times = self.times()?;
+                    let (times, count) = self.times()?;
+                    most = most.saturating_mul(count.max(1));
                     for times in signs.one().into_iter().chain([times.as_str()]) {
                         item = format!("({item}){times}");
                         levels += 1;
@@ -243,13 +263,19 @@ impl<'a> Parser<'a> {
             levels += 1;
         }
         self.count_symbols(levels)?;
-        let mentions = self.size.mentions.get_mut(place.rule).and_then(|mentions| mentions.get_mut(from..));
-        mentions.unwrap_or_default().iter_mut().for_each(|mention| mention.depth += levels);
+        let mentions = self.size.mentions.get_mut(place.rule).and_then(|mentions| mentions.get_mut(before.mentions..));
+        for mention in mentions.unwrap_or_default() {
+            mention.depth += levels;
+            mention.times = mention.times.saturating_mul(most);
+        }
+        if let Some(items) = self.size.items.get_mut(place.rule) {
+            *items = before.items.saturating_add(items.saturating_sub(before.items).saturating_mul(most));
+        }
         Ok(item)
     }
 
-    /// The rest of `{m}`, `{m,}` or `{m,n}`.
-    fn times(&mut self) -> Result<String, GbnfError> {
+    /// The rest of `{m}`, `{m,}` or `{m,n}`, and the larger of its numbers.
+    fn times(&mut self) -> Result<(String, usize), GbnfError> {
         self.skip_space(Newlines::End);
         let least = self.count()?;
         let mut most = Some(least);
@@ -265,8 +291,8 @@ impl<'a> Parser<'a> {
         }
         match most {
             Some(most) if most < least => Err(self.error("a repetition ends before it begins")),
-            Some(most) => Ok(format!("{{{least},{most}}}")),
-            None => Ok(format!("{{{least},}}")),
+            Some(most) => Ok((format!("{{{least},{most}}}"), most as usize)),
+            None => Ok((format!("{{{least},}}"), least as usize)),
         }
     }
 
@@ -339,6 +365,10 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    fn items_of(&self, rule: usize) -> usize {
+        self.size.items.get(rule).copied().unwrap_or_default()
+    }
+
     fn mentions_of(&self, rule: usize) -> usize {
         self.size.mentions.get(rule).map_or(0, Vec::len)
     }
@@ -405,6 +435,7 @@ impl<'a> Parser<'a> {
             }
             self.names.push((name, self.line));
             self.size.mentions.push(Vec::new());
+            self.size.items.push(0);
         }
         Ok(number)
     }
@@ -549,7 +580,7 @@ mod tests {
         let nested = |depth| format!("root ::= {}\"a\"{}", "(".repeat(depth), ")".repeat(depth));
         assert!(to_lark(&nested(64)).is_ok());
         assert_eq!(problem(&nested(200_000)), "line 1: parentheses are nested more than 64 deep");
-        let repeated = |times| format!("root ::= .{}", "{2}".repeat(times));
+        let repeated = |times| format!("root ::= .{}", "{1}".repeat(times));
         assert!(to_lark(&repeated(64)).is_ok());
         assert_eq!(problem(&repeated(65)), "line 1: an item has more than 64 repetitions");
     }
@@ -567,12 +598,24 @@ mod tests {
         assert!(to_lark(&chain(511, &plain)).is_ok());
         let text = "line 1: below rule 'root' rules, parentheses and repetitions are nested more than 512 deep";
         assert_eq!(problem(&chain(512, &plain)), text);
-        let grouped = |next| format!("((a{next}?){{2}})");
+        let grouped = |next| format!("((a{next}?){{1}})");
         let text = problem(&chain(130, &grouped));
         assert!(text.ends_with("are nested more than 512 deep"), "{text}");
         assert!(to_lark(&chain(100, &grouped)).is_ok());
         // Rules that lead back to themselves are not deep.
         assert!(to_lark("root ::= \"a\" root | b\nb ::= (b \"c\")? root").is_ok());
+    }
+
+    #[test]
+    fn repetitions_inside_repetitions_are_multiplied_also_through_the_names_of_rules() {
+        let text =
+            "line 1: repetitions inside repetitions, also through the names of rules, come to more than 100000 items";
+        assert!(to_lark("root ::= (.{300}){300}").is_ok());
+        assert_eq!(problem("root ::= (.{0,2000}){0,2000}"), text);
+        assert!(to_lark("root ::= a{0,300}\na ::= b{0,300}\nb ::= .").is_ok());
+        assert_eq!(problem("root ::= a{0,2000}\na ::= b{0,2000}\nb ::= ."), text);
+        // What has no end, and what leads back to itself, is none of them.
+        assert!(to_lark("root ::= (a+ b*)* root?\na ::= .{1000}\nb ::= a root").is_ok());
     }
 
     #[test]

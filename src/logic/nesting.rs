@@ -7,6 +7,44 @@ pub struct Mention {
     pub definition: usize,
     /// Levels between the beginning of the definition that mentions it and that place; at least 1.
     pub depth: usize,
+    /// How often it may stand there, repetitions around it multiplied; at least 1.
+    pub times: usize,
+}
+
+/// What definition `root` has when each definition it leads to is put in its place as often as it is mentioned there; `own` is what
+/// each has by itself. A definition inside itself adds nothing. Takes no stack, and looks at each definition once.
+#[must_use]
+pub fn multiplied_out(own: &[usize], mentions: &[Vec<Mention>], root: usize) -> usize {
+    let of = |definition: usize| mentions.get(definition).map_or(&[][..], Vec::as_slice);
+    let own = |definition: usize| own.get(definition).copied().unwrap_or_default();
+    // Nothing for those that are on the way here.
+    let mut sums: Vec<Option<usize>> = vec![None; mentions.len()];
+    let mut way = vec![(root, 0, own(root))];
+    let mut begun = vec![false; mentions.len()];
+    while let Some((definition, next, sum)) = way.last_mut() {
+        let Some(mention) = of(*definition).get(*next) else {
+            let (definition, sum) = (*definition, *sum);
+            if let Some(place) = sums.get_mut(definition) {
+                *place = Some(sum);
+            }
+            way.pop();
+            if way.is_empty() {
+                return sum;
+            }
+            continue;
+        };
+        match (sums.get(mention.definition), begun.get_mut(mention.definition)) {
+            (Some(Some(below)), _) => *sum = sum.saturating_add(below.saturating_mul(mention.times)),
+            (Some(None), Some(begun @ false)) if mention.definition != root => {
+                *begun = true;
+                way.push((mention.definition, 0, own(mention.definition)));
+                continue;
+            }
+            _ => {}
+        }
+        *next += 1;
+    }
+    0
 }
 
 /// A definition below which others are nested more than `limit` levels deep, counted from definition `root` on; `None` if
@@ -59,7 +97,7 @@ mod tests {
     use super::*;
 
     fn mention(definition: usize, depth: usize) -> Mention {
-        Mention { definition, depth }
+        Mention { definition, depth, times: 1 }
     }
 
     #[test]
@@ -86,5 +124,19 @@ mod tests {
         let chain: Vec<Vec<Mention>> = (1..1_000_000).map(|next| vec![mention(next, 1)]).collect();
         assert_eq!(deeper_than(1_000_000, &chain, 0), None);
         assert!(deeper_than(512, &chain, 0).is_some());
+    }
+
+    #[test]
+    fn what_is_mentioned_in_what_is_repeated_is_multiplied() {
+        let times = |definition, times| Mention { definition, depth: 1, times };
+        // 0 has 1 ten times, which has 2 ten times, and 2 twice more.
+        let mentions = vec![vec![times(1, 10), times(2, 2)], vec![times(2, 10)], vec![]];
+        assert_eq!(multiplied_out(&[1, 1, 3], &mentions, 0), 1 + 10 * (1 + 10 * 3) + 2 * 3);
+        assert_eq!(multiplied_out(&[1, 1, 3], &mentions, 2), 3);
+        // A circle adds nothing.
+        let circle = vec![vec![times(1, 5)], vec![times(0, 5), times(1, 5)]];
+        assert_eq!(multiplied_out(&[1, 1], &circle, 0), 1 + 5);
+        let long: Vec<Vec<Mention>> = (0..1000).map(|rule| vec![times(rule + 1, 2000)]).chain([vec![]]).collect();
+        assert_eq!(multiplied_out(&vec![1; 1001], &long, 0), usize::MAX);
     }
 }

@@ -280,6 +280,14 @@ impl<'a> Keyspace<'a> {
         call(self.ctx, command, flags, args).map(drop).map_err(|failure| self.translated(command, args, failure))
     }
 
+    /// Refuses to go on while the slot of the index of this name is on its way to another node.
+    ///
+    /// # Errors
+    /// `TRYAGAIN`.
+    pub fn check_still(&self, name: &[u8]) -> Result<(), Failure> {
+        slot::check_still(self.ctx, name)
+    }
+
     fn check_whole(&self, command: &str, args: &[&[u8]]) -> Result<(), Failure> {
         if self.alone { Ok(()) } else { slot::check_whole(self.ctx, command, args) }
     }

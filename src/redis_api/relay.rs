@@ -20,11 +20,13 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use redis_infer_sync::Mailbox;
 use redis_module::{Context, raw};
 
 use super::call::Owned;
+use super::delivery;
 use super::guard::guarded;
 
 /// Work on the main thread, with a context of a client that has the caller's flags.
@@ -35,9 +37,9 @@ pub(super) struct Relay(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Held for a moment only.
-    held: Mutex<Option<Held>>,
-    work: Mutex<Option<Work>>,
+    /// One at most of each; nobody waits for whoever puts one in.
+    held: Mailbox<Held>,
+    work: Mailbox<Work>,
 }
 
 /// The right to unblock a client that has the flags, once.
@@ -62,29 +64,32 @@ impl Relay {
     pub(super) fn begin(ctx: &Context) -> Option<Arc<Self>> {
         let shared = Arc::new(Shared::default());
         hold(ctx, &shared);
-        let is_held = shared.held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        is_held.then(|| Arc::new(Self(shared)))
+        (!shared.held.is_empty()).then(|| Arc::new(Self(shared)))
     }
 
     /// Has the main thread do `work` soon; one at a time. Any thread. Dropped where that is not possible any more.
     pub(super) fn run(&self, work: Work) {
         let Some(held) = self.0.take_held() else { return };
-        *self.0.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
+        self.0.work.post(work);
         held.unblock(&self.0);
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let Some(held) = self.0.take_held() {
-            held.unblock(&self.0);
-        }
+        // The last holder may be a niced thread, and Redis' own lock is taken here.
+        let shared = Arc::clone(&self.0);
+        delivery::make(move || {
+            if let Some(held) = shared.take_held() {
+                held.unblock(&shared);
+            }
+        });
     }
 }
 
 impl Shared {
     fn take_held(&self) -> Option<Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.held.take().pop()
     }
 }
 
@@ -125,7 +130,7 @@ pub(super) fn taken(ctx: &Context) -> bool {
     let privdata = Arc::into_raw(Arc::clone(&shared)).cast_mut().cast::<c_void>();
     // SAFETY: the handle was just made; its private data is one strong count of the Arc, which `on_free` takes back.
     unsafe { set_privdata(client.as_ptr(), privdata) };
-    *shared.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held(client));
+    shared.held.post(Held(client));
     true
 }
 
@@ -141,8 +146,7 @@ extern "C" fn on_turn(ctx: *mut raw::RedisModuleCtx, _argv: *mut *mut raw::Redis
         unsafe { Arc::increment_strong_count(shared) };
         // SAFETY: the count that was just added.
         let shared = unsafe { Arc::from_raw(shared) };
-        let work = shared.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(work) = work else { return };
+        let Some(work) = shared.work.take().pop() else { return };
         let context = Context::new(ctx);
         // Before the work, with which the last use may end.
         hold(&context, &shared);

@@ -125,11 +125,6 @@ impl Failure {
         Self::new("INTERNAL", text)
     }
 
-    /// Whether the keys are, or may be, at another node of a cluster.
-    pub fn is_of_slot(&self) -> bool {
-        matches!(self.code, "ASK" | "CLUSTERDOWN" | "MOVED" | "TRYAGAIN")
-    }
-
     /// `CODE text` as it goes over the wire, without the leading `-`.
     fn wire(&self) -> CString {
         let line = one_line(&format!("{} {}", self.code, self.text));

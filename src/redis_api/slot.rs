@@ -23,6 +23,9 @@ const DRY_RUN: &std::ffi::CStr = c"vE3D";
 /// Commands whose key is there in every index with documents: a replica that lacks it has half an index, or an empty one.
 const OF_WHOLE_INDEX: [&str; 4] = ["GET", "SCARD", "VINFO", "VSIM"];
 
+/// Commands that this module runs and that have no keys among their arguments.
+const WITHOUT_KEYS: [&str; 2] = ["DBSIZE", "SCAN"];
+
 /// Whether this server is a node of a cluster, which it is from its start to its end.
 pub(super) fn in_cluster() -> bool {
     static IN_CLUSTER: OnceLock<bool> = OnceLock::new();
@@ -66,14 +69,24 @@ pub(super) fn check_whole(ctx: &Context, command: &str, args: &[&[u8]]) -> Resul
 /// Refuses to tell that there is no index of this name while it may be on its way.
 fn check_name(ctx: &Context, name: &[u8]) -> Result<(), Failure> {
     match call(ctx, "EXISTS", c"vE3", &[name]) {
-        Ok(Some(Reply::Int(0))) => {
-            // Nobody has this key, so the two are refused in every slot that is on its way.
-            let nothing = [b"none:{".as_slice(), name, b"}"].concat();
-            call(ctx, "EXISTS", DRY_RUN, &[name, &nothing]).map(drop).map_err(|_| try_again())
-        }
+        Ok(Some(Reply::Int(0))) => check_still(ctx, name),
         Ok(_) => Ok(()),
         Err(failure) => Err(translated(ctx, name, failure)),
     }
+}
+
+/// Refuses to go on while the slot of the index `name` is on its way: what no key is asked for by its name, such as what SCAN finds,
+/// may be half of it.
+///
+/// # Errors
+/// As for [`check_whole`].
+pub(super) fn check_still(ctx: &Context, name: &[u8]) -> Result<(), Failure> {
+    if !in_cluster() {
+        return Ok(());
+    }
+    // Nobody has this key, so the two are refused in every slot that is on its way.
+    let nothing = [b"none:{".as_slice(), name, b"}"].concat();
+    call(ctx, "EXISTS", DRY_RUN, &[name, &nothing]).map(drop).map_err(|_| try_again())
 }
 
 /// Refuses to go on at a replica that has no such key.
@@ -91,8 +104,11 @@ pub(super) fn check_here(ctx: &Context, key: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The key of a command; all of its keys are in one slot.
+/// The key of a command; all of its keys are in one slot. `None` for a command without keys.
 pub(super) fn key_of<'a>(command: &str, args: &[&'a [u8]]) -> Option<&'a [u8]> {
+    if WITHOUT_KEYS.contains(&command) {
+        return None;
+    }
     args.get(usize::from(command == "MEMORY")).copied()
 }
 
@@ -192,5 +208,6 @@ mod tests {
         assert_eq!(key_of("MEMORY", &[b"USAGE", b"k"]), Some(b"k".as_slice()));
         assert_eq!(key_of("GET", &[b"k"]), Some(b"k".as_slice()));
         assert_eq!(key_of("GET", &[]), None);
+        assert_eq!(key_of("SCAN", &[b"0", b"MATCH", b"doc:*"]), None);
     }
 }

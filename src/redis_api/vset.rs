@@ -218,6 +218,9 @@ pub fn of_path(keyspace: &Keyspace<'_>, key: &[u8], path: &str) -> Result<OfPath
         return Ok(OfPath::Apart);
     }
     let Some(search) = PathSearch::new(keyspace, key, path)? else { return Ok(OfPath::Here(Vec::new())) };
+    if !search.is_exact && elements(keyspace, key) >= INEXACT_MAX {
+        return Ok(OfPath::Apart);
+    }
     let args: Vec<&[u8]> = search.args(key).into_iter().chain([&b"NOTHREAD"[..]]).collect();
     names(keyspace.as_server().read("VSIM", &args)?).map(OfPath::Here)
 }
@@ -244,8 +247,10 @@ pub fn names(reply: Reply) -> Result<Vec<Vec<u8>>, Failure> {
     Ok(names.into_iter().filter_map(name).collect())
 }
 
-/// At most so many elements of one path: each of its chunks some times over.
-const OF_PATH_MAX: &[u8] = b"4096";
+/// At most so many elements: all of a set that is not large, and of a large one each chunk of one path some times over.
+const OF_PATH_MAX: &[u8] = b"5000";
+/// Elements whose names are all looked at with the lock held, where the path cannot stand in a filter.
+const INEXACT_MAX: i64 = 1000;
 
 /// A search through all elements for those of a path.
 struct PathSearch {

@@ -241,3 +241,17 @@ fn a_large_text_is_tokenized_while_others_are_served() {
     assert!(int(&large.receive().unwrap()) > 100_000);
     assert_eq!(server.client().text(&cmd!["INFER.DETOKENIZE", "chat", 1, "k"]), text);
 }
+
+#[test]
+fn more_tokens_than_a_command_takes_are_not_stored() {
+    let server = Server::with(&[CHAT]);
+    let mut client = server.client();
+    // The model has a token for each byte, and none for more.
+    let refusal = client.refused(
+        &cmd!["INFER.TOKENIZESTORE", "k", "chat", vec![b'~'; (1 << 20) + 1]],
+        "CTXLIMIT",
+        "store it in parts",
+    );
+    assert!(refusal.text.contains("1048576"), "{refusal:?}");
+    assert_eq!(client.ok(&cmd!["EXISTS", "k"]), redis::Value::Int(0));
+}

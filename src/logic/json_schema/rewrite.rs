@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
@@ -15,14 +14,16 @@ use super::SchemaError;
 use super::keywords::{Holds, allows_all, count, enforced, not_enforced};
 use super::references::{Key, Places, key};
 use crate::logic::limits::{
-    JSON_ONE_OF_MAX, JSON_PATTERN_PROPERTIES_MAX, JSON_PATTERNS_MAX, JSON_PROPERTIES_MAX, JSON_REFERENCE_DEPTH_MAX,
-    JSON_SCHEMAS_MAX, JSON_STEPS_MAX,
+    JSON_MULTIPLES_MAX, JSON_ONE_OF_MAX, JSON_PATTERN_PROPERTIES_MAX, JSON_PATTERNS_MAX, JSON_PROPERTIES_MAX,
+    JSON_REFERENCE_DEPTH_MAX, JSON_SCHEMAS_MAX, JSON_STEPS_MAX,
 };
 use crate::logic::nesting::{Mention, deeper_than};
 
 /// The definitions that `schema` comes to; the first one is itself.
 pub(super) fn definitions(schema: &Value) -> Result<Vec<Value>, SchemaError> {
+    let anything = Map::new();
     let mut rewriter = Rewriter {
+        anything: &anything,
         places: Places::of(schema),
         numbers: HashMap::new(),
         wanted: Vec::new(),
@@ -31,6 +32,7 @@ pub(super) fn definitions(schema: &Value) -> Result<Vec<Value>, SchemaError> {
         summaries: HashMap::new(),
         schemas: 0,
         patterns: 0,
+        multiples: 0,
         steps: 0,
     };
     rewriter.number(schema, Mode::alone());
@@ -114,6 +116,8 @@ struct Summary<'a> {
     is_loose: bool,
     /// It says itself what else an object may have.
     opens: bool,
+    /// Its `pattern`, `format` and `multipleOf`, of choices those of the one with most.
+    forms: usize,
 }
 
 /// A keyword that speaks about the same value as what stands beside it, or a member of `allOf`.
@@ -134,6 +138,8 @@ enum Closer<'a> {
 }
 
 struct Rewriter<'a> {
+    /// The members of `true`.
+    anything: &'a Map<String, Value>,
     places: Places<'a>,
     numbers: HashMap<(Key, Mode<'a>), usize>,
     /// By number.
@@ -144,10 +150,9 @@ struct Rewriter<'a> {
     summaries: HashMap<Key, Rc<Summary<'a>>>,
     schemas: usize,
     patterns: usize,
+    multiples: usize,
     steps: usize,
 }
-
-static ANYTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
 impl<'a> Rewriter<'a> {
     fn number(&mut self, schema: &'a Value, mode: Mode<'a>) -> usize {
@@ -177,10 +182,11 @@ impl<'a> Rewriter<'a> {
         let members = match schema {
             Value::Bool(false) => return Ok(Value::Bool(false)),
             Value::Object(members) => members,
-            _ => &ANYTHING,
+            _ => self.anything,
         };
         let kept = enforced(members)?;
         let parts = self.parts(schema, &kept)?;
+        check_forms(&kept, &parts)?;
         let closer = self.closer(&kept, &parts, mode)?;
         let mode_of = |keyword: &str, member: usize| match &closer {
             Closer::Part(at, mode)
@@ -198,7 +204,7 @@ impl<'a> Rewriter<'a> {
                     require_schema("$ref", to)?;
                     let number = self.number(to, mode_of(keyword, 0));
                     if let Some(mentions) = self.mentions.last_mut() {
-                        mentions.push(Mention { definition: number, depth: depth + 1 });
+                        mentions.push(Mention { definition: number, depth: depth + 1, times: 1 });
                     }
                     plain.insert(keyword.to_owned(), Value::String(reference(number)));
                 }
@@ -253,6 +259,9 @@ impl<'a> Rewriter<'a> {
                     plain.insert(name.to_owned(), made);
                 }
                 (_, value) => {
+                    if keyword == "multipleOf" {
+                        self.count_multiple(value)?;
+                    }
                     self.count_patterns(usize::from(matches!(keyword, "pattern" | "format")))?;
                     // 2.0 is a count too, but not to llguidance.
                     let counted =
@@ -271,6 +280,15 @@ impl<'a> Rewriter<'a> {
     fn child(&mut self, keyword: &str, schema: &'a Value, mode: &Mode<'a>, depth: usize) -> Result<Value, SchemaError> {
         require_schema(keyword, schema)?;
         self.schema(schema, mode, depth + 1)
+    }
+
+    fn count_multiple(&mut self, value: &Value) -> Result<(), SchemaError> {
+        self.multiples = self.multiples.saturating_add(digits_of(value));
+        if self.multiples > JSON_MULTIPLES_MAX {
+            let text = format!("the values of 'multipleOf' come to more than {JSON_MULTIPLES_MAX} together");
+            return Err(SchemaError::Malformed(text));
+        }
+        Ok(())
     }
 
     fn count_patterns(&mut self, patterns: usize) -> Result<(), SchemaError> {
@@ -361,6 +379,7 @@ impl<'a> Rewriter<'a> {
                         self.spend(one.names.len() + one.choice_names.len())?;
                         choices.choice_names.extend(one.names.iter().chain(&one.choice_names));
                         choices.is_loose |= one.is_loose;
+                        choices.forms = choices.forms.max(one.forms);
                         if one.lists || one.opens || one.choices > 0 {
                             choices.choices = 1;
                         }
@@ -390,6 +409,7 @@ impl<'a> Rewriter<'a> {
             summary.opens |= part.opens;
             summary.is_loose |= part.is_loose;
             summary.choices += part.choices;
+            summary.forms += part.forms;
             summary.names.extend(&part.names);
             summary.choice_names.extend(&part.choice_names);
         }
@@ -410,12 +430,33 @@ fn own_summary<'a>(kept: &[(&'a str, &'a Value)]) -> Summary<'a> {
                 own.names.extend(value.as_object().into_iter().flat_map(Map::keys).map(String::as_str));
             }
             "additionalProperties" | "patternProperties" => own.opens = true,
+            "pattern" | "format" | "multipleOf" => own.forms += 1,
             "unevaluatedProperties" if allows_all(value) => own.opens = true,
             "unevaluatedProperties" => own.lists = true,
             _ => {}
         }
     }
     own
+}
+
+/// Refuses to look for a value that meets several patterns: the compiler tries them all in all states of the others, in no bounded
+/// time.
+fn check_forms<'a>(kept: &[(&'a str, &'a Value)], parts: &[Part<'a>]) -> Result<(), SchemaError> {
+    let parts: usize = parts.iter().map(|part| part.summary.forms).sum();
+    if own_summary(kept).forms + parts > 1 {
+        let text = "of 'pattern', 'format' and 'multipleOf' only one can be enforced for one value";
+        return Err(SchemaError::Unusable(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// The digits of a number without its sign, its point and its exponent, as a number: a compiled `multipleOf` has as many states.
+fn digits_of(value: &Value) -> usize {
+    let text = value.to_string();
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = if mantissa.contains('.') { digits.trim_end_matches('0') } else { digits.as_str() };
+    digits.parse().unwrap_or(if digits.is_empty() { 0 } else { usize::MAX })
 }
 
 fn require_schema(keyword: &str, schema: &Value) -> Result<(), SchemaError> {
