@@ -210,6 +210,8 @@ fn reason(error: &impl fmt::Display) -> String {
         "'oneOf' cannot be enforced where two of its choices may hold for one value; use 'anyOf'"
     } else if says("circular references with sibling keys") {
         "'$ref' beside other keywords leads back to itself"
+    } else if says("grammar too deeply nested") {
+        "parentheses and repetitions are nested too deeply; give some of them a rule of their own"
     } else if says("stack level exceeded") || says("schema too large") {
         "'allOf', 'anyOf', 'oneOf' and '$ref' combine too many schemas"
     } else if says("Unable to determine if regex is empty") {
