@@ -19,7 +19,7 @@ use worst::Parts;
 /// How much longer than with RPUSH nobody may be answered.
 const BUDGET: Duration = Duration::from_millis(20);
 /// Attempts for one line: the machine may stop any process for a while, but hardly each time.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 8;
 /// What a command may leave behind, in KiB: freed memory that the allocator keeps.
 const LEFT_BEHIND: u64 = 200 << 10;
 
