@@ -1,4 +1,4 @@
-//! The documented keys under DUMP, RESTORE, RENAME, COPY, MOVE and expiry: plain Redis data, and the README says what
+//! The documented keys under DUMP, RESTORE, RENAME, COPY, MOVE and expiry: plain Redis data, and docs/INDEXES.md says what
 //! happens.
 
 use redis::Value;

@@ -183,6 +183,11 @@ fn the_examples_of_the_readme_hold() {
 }
 
 #[test]
+fn the_examples_of_the_reference_hold() {
+    the_examples_hold("docs/REFERENCE.md");
+}
+
+#[test]
 fn the_examples_about_indexes_hold() {
     the_examples_hold("docs/INDEXES.md");
 }
