@@ -27,11 +27,13 @@ const OF_ENGINE_THREADS: [(&str, &[&str]); 12] = [
 ];
 
 /// Locks that the main thread takes and niced threads too, and why it does not wait for them.
-const SHARED: [(&str, &[&str]); 3] = [
+const SHARED: [(&str, &[&str]); 4] = [
     // The main thread only tries to take the first; the second is its own.
     ("engine/metrics.rs", &["Mutex<Times>", "Mutex<Latencies>", "Mutex<T>"]),
     // A crash report only tries to take it; the main thread writes it.
     ("commands/runtime.rs", &["RwLock<Option<Arc<Metrics>>>"]),
+    // Of a node that is in nobody else's hands.
+    ("sync/mailbox.rs", &["Mutex<Option<T>>", "Mutex<Option<Arc<Self>>>", "Mutex<Option<T>>"]),
     // Redis calls the main thread's side when the other side is done with it.
     ("redis_api/pending.rs", &["Mutex<Slot>"]),
 ];

@@ -101,37 +101,42 @@ pub struct Metrics {
 }
 
 /// Distributions, in microseconds.
+#[derive(Default)]
 struct Times {
-    queue: Histogram<u64>,
-    first_token: Histogram<u64>,
-    decode: Histogram<u64>,
-    gap: Histogram<u64>,
-    embed: Histogram<u64>,
-    rerank: Histogram<u64>,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            queue: histogram(),
-            first_token: histogram(),
-            decode: histogram(),
-            gap: histogram(),
-            embed: histogram(),
-            rerank: histogram(),
-        }
-    }
+    queue: Distribution,
+    first_token: Distribution,
+    decode: Distribution,
+    gap: Distribution,
+    embed: Distribution,
+    rerank: Distribution,
 }
 
 impl fmt::Debug for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Times").field("queue", &self.queue.len()).field("embed", &self.embed.len()).finish()
+        f.debug_struct("Times").field("queue", &self.queue.now()).field("embed", &self.embed.now()).finish()
     }
 }
 
-#[expect(clippy::expect_used, reason = "the bounds are constants; a test makes one")]
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("constant bounds")
+/// How often which time was taken. Nothing is counted where a histogram cannot be made, which its constant bounds do not let happen.
+struct Distribution(Option<Histogram<u64>>);
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, LONGEST_US, DIGITS).ok())
+    }
+}
+
+impl Distribution {
+    fn record(&mut self, time: Duration) {
+        if let Some(histogram) = &mut self.0 {
+            // At least the smallest value of a histogram.
+            histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+        }
+    }
+
+    fn now(&self) -> Percentiles {
+        self.0.as_ref().map(Percentiles::of).unwrap_or_default()
+    }
 }
 
 /// One distribution at one moment, in microseconds.
@@ -183,12 +188,12 @@ impl Metrics {
         let Some(mut seen) = try_lock(&self.seen) else { return Latencies::default() };
         if let Some(times) = try_lock(&self.times) {
             *seen = Latencies {
-                queue: Percentiles::of(&times.queue),
-                first_token: Percentiles::of(&times.first_token),
-                decode: Percentiles::of(&times.decode),
-                gap: Percentiles::of(&times.gap),
-                embed: Percentiles::of(&times.embed),
-                rerank: Percentiles::of(&times.rerank),
+                queue: times.queue.now(),
+                first_token: times.first_token.now(),
+                decode: times.decode.now(),
+                gap: times.gap.now(),
+                embed: times.embed.now(),
+                rerank: times.rerank.now(),
             };
         }
         *seen
@@ -209,7 +214,7 @@ impl Metrics {
         self.counting(done, move |metrics, vectors| {
             metrics.embedded_texts.add(vectors.len());
             metrics.embedded_tokens.add(tokens);
-            metrics.record(|times| times.embed.saturating_record(us(queued.elapsed())));
+            metrics.record(|times| times.embed.record(queued.elapsed()));
         })
     }
 
@@ -219,7 +224,7 @@ impl Metrics {
         self.counting(done, move |metrics, scores| {
             metrics.reranked_texts.add(scores.len());
             metrics.reranked_tokens.add(tokens);
-            metrics.record(|times| times.rerank.saturating_record(us(queued.elapsed())));
+            metrics.record(|times| times.rerank.record(queued.elapsed()));
         })
     }
 
@@ -258,13 +263,13 @@ impl Metrics {
         let later_tokens = u32::try_from(generation.completion_tokens).unwrap_or(u32::MAX).saturating_sub(1);
         self.record(|times| {
             let begun = generation.prepared + generation.queued;
-            times.queue.saturating_record(us(begun));
-            times.first_token.saturating_record(us(begun + generation.prefill));
+            times.queue.record(begun);
+            times.first_token.record(begun + generation.prefill);
             if let Some(per_token) = generation.decode.checked_div(later_tokens) {
-                times.decode.saturating_record(us(per_token));
+                times.decode.record(per_token);
             }
             for &gap in &generation.gaps {
-                times.gap.saturating_record(us(gap));
+                times.gap.record(gap);
             }
         });
     }
@@ -308,11 +313,6 @@ impl Drop for Request {
             self.metrics.errors.increment();
         }
     }
-}
-
-/// At least 1, the smallest value of a histogram.
-fn us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

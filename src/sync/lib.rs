@@ -9,6 +9,8 @@
 //! threads that wait for a message, and spin while another sender is in the middle of its send; mutexes with priority inheritance, which
 //! Linux does not extend to nice values.
 
+#![forbid(unsafe_code)]
+
 mod mailbox;
 mod main_lock;
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
 
 /// Values that were posted and not taken yet.
 ///
@@ -10,54 +13,50 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 /// stopped in the middle of a post or of a [`Mailbox::take`] holds nobody up. Whoever takes has to be woken up by other means, such as
 /// [`std::thread::Thread::unpark`].
 pub struct Mailbox<T> {
-    /// The value that was posted last; null when there is none.
-    last: AtomicPtr<Node<T>>,
+    /// The value that was posted last.
+    last: ArcSwapOption<Node<T>>,
 }
 
+/// Its locks are for the compiler: before the node is in the list only who posts it takes them, and then only who has taken it out.
 struct Node<T> {
-    value: T,
+    value: Mutex<Option<T>>,
     /// The one that was posted before it.
-    before: *mut Node<T>,
+    before: Mutex<Option<Arc<Self>>>,
 }
-
-// SAFETY: a mailbox moves values from one thread to another, and gives nobody a reference to one.
-unsafe impl<T: Send> Send for Mailbox<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Mailbox<T> {}
 
 impl<T> Mailbox<T> {
     /// An empty one.
     #[must_use]
     pub const fn new() -> Self {
-        Self { last: AtomicPtr::new(ptr::null_mut()) }
+        Self { last: ArcSwapOption::const_empty() }
     }
 
     /// Puts `value` behind those that are there. Never waits.
     pub fn post(&self, value: T) {
-        let node = Box::into_raw(Box::new(Node { value, before: ptr::null_mut() }));
-        let mut last = self.last.load(Ordering::Relaxed);
+        let node = Arc::new(Node { value: Mutex::new(Some(value)), before: Mutex::new(None) });
+        let mut last = self.last.load();
         loop {
-            // SAFETY: the node is ours until the exchange below succeeds.
-            unsafe { (*node).before = last };
-            // The order of posts and of flags that are set around them is the same for all threads. That `last` may have been taken
-            // and be another node at the same address meanwhile does no harm: only its address is used.
-            match self.last.compare_exchange_weak(last, node, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => last = now,
+            put(&node.before, Option::clone(&last));
+            let found = self.last.compare_and_swap(&*last, Some(Arc::clone(&node)));
+            if address(&found) == address(&last) {
+                break;
             }
+            last = found;
         }
+        // The order of posts and of flags that are set around them is the same for all threads.
+        fence(Ordering::SeqCst);
     }
 
     /// All values that are there, in the order in which they were posted.
     #[must_use]
     pub fn take(&self) -> Vec<T> {
-        let mut node = self.last.swap(ptr::null_mut(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let mut next = self.last.swap(None);
         let mut values = Vec::new();
-        while !node.is_null() {
-            // SAFETY: made by `Box::into_raw` in `post`; the swap has made this list ours alone.
-            let owned = unsafe { Box::from_raw(node) };
-            node = owned.before;
-            values.push(owned.value);
+        while let Some(node) = next {
+            // Out of the node: one that another thread is just looking at must not hold all the others.
+            next = put(&node.before, None);
+            values.extend(put(&node.value, None));
         }
         values.reverse();
         values
@@ -66,8 +65,17 @@ impl<T> Mailbox<T> {
     /// Whether there is nothing in it at this moment.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.last.load(Ordering::SeqCst).is_null()
+        fence(Ordering::SeqCst);
+        self.last.load().is_none()
     }
+}
+
+fn put<T>(into: &Mutex<Option<T>>, value: Option<T>) -> Option<T> {
+    std::mem::replace(&mut *into.lock().unwrap_or_else(PoisonError::into_inner), value)
+}
+
+fn address<T>(node: &Option<Arc<T>>) -> *const T {
+    node.as_ref().map_or(ptr::null(), Arc::as_ptr)
 }
 
 impl<T> Default for Mailbox<T> {
